@@ -1,0 +1,157 @@
+"""Every error that davsql raises on purpose, in one place.
+
+The engine raises these; each edge turns them into its own words once: `dav/errors.py` into an HTTP status,
+`cli/` into an exit code. No class here knows HTTP. A message is for the person who reads it: it names the file,
+path or setting and, where there is one, the remedy.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from davsql.paths import DavPath
+
+
+class DavsqlError(Exception):
+    """Base of all errors of davsql."""
+
+
+class ConfigError(DavsqlError):
+    """The configuration cannot be used; the message names file and key."""
+
+
+class ListenError(DavsqlError):
+    """The server cannot, or must not, listen at this address; the message says why and the remedy."""
+
+
+class SourceChanged(DavsqlError):
+    """A file of the disk changed while it was imported: nothing of it was stored."""
+
+
+# --- requests that cannot be understood ---------------------------------------------------------------------------
+
+
+class InvalidPath(DavsqlError):
+    """The path is not one that a resource can have (`..`, control characters, invalid UTF-8, an encoded slash)."""
+
+
+class NameTooLong(DavsqlError):
+    """A name is longer than `paths.MAX_NAME_BYTES`."""
+
+
+class PathTooLong(DavsqlError):
+    """The whole path is longer than `paths.MAX_PATH_BYTES`."""
+
+
+class PathTooDeep(DavsqlError):
+    """The path has more segments than the share allows."""
+
+
+class IncompleteBody(DavsqlError):
+    """The request body ended before its declared end: nothing of it may be kept."""
+
+
+class MalformedBody(DavsqlError):
+    """The framing of the request body breaks RFC 9112 7.1 (chunked coding)."""
+
+
+# --- the store ----------------------------------------------------------------------------------------------------
+
+
+class StoreError(DavsqlError):
+    """Base of what the store raises; after it nothing has changed."""
+
+
+class NotFound(StoreError):
+    """No node at this path."""
+
+
+class ParentMissing(StoreError):
+    """The collection that should hold the node does not exist, or is a file."""
+
+
+class AlreadyExists(StoreError):
+    """A node is there already (MKCOL)."""
+
+
+class OverwriteRefused(StoreError):
+    """The destination exists and Overwrite is F."""
+
+
+class IsCollection(StoreError):
+    """The path names a collection where a file is needed."""
+
+
+class ForbiddenTarget(StoreError):
+    """The root cannot be deleted, moved or replaced; nor can a tree be copied or moved onto or into itself."""
+
+
+class PreconditionFailed(StoreError):
+    """If-Match, If-None-Match, If-Unmodified-Since or If does not hold."""
+
+
+class LockError(StoreError):
+    """Base of the errors that locks cause."""
+
+
+class Locked(LockError):
+    """Locks whose tokens were not submitted protect `paths` (RFC 4918 16, lock-token-submitted)."""
+
+    def __init__(self, paths: tuple[DavPath, ...]) -> None:
+        super().__init__("locked: " + ", ".join(str(path) for path in paths))
+        self.paths = paths
+
+
+class LockConflict(LockError):
+    """A new lock would conflict with locks rooted at `paths` (RFC 4918 16, no-conflicting-lock)."""
+
+    def __init__(self, paths: tuple[DavPath, ...]) -> None:
+        super().__init__("a conflicting lock is held on " + ", ".join(str(path) for path in paths))
+        self.paths = paths
+
+
+class LockTokenMismatch(LockError):
+    """No such lock covers the resource (RFC 4918 16, lock-token-matches-request-uri)."""
+
+
+class LockNotOwned(LockError):
+    """The lock belongs to another principal."""
+
+
+class TooManyProperties(StoreError):
+    """A limit on dead properties of one resource is reached (RFC 4918 11.5)."""
+
+
+class TooManyLocks(StoreError):
+    """The limit on locks of one principal is reached."""
+
+
+class StoreReadOnly(StoreError):
+    """The store is served read-only."""
+
+
+class StoreBusy(StoreError):
+    """The writer's queue or the pool of readers is full; try again after `retry_after_s` seconds."""
+
+    retry_after_s = 2
+
+
+class StoreFull(StoreError):
+    """No space is left for the store's file."""
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot be read or written at the moment (I/O error, closed, shutting down)."""
+
+
+class StoreDamaged(StoreError):
+    """Bytes in the store are not what was stored."""
+
+
+class StoreVersionError(StoreError):
+    """The file's schema is newer than this davsql."""
+
+
+class NotAStore(StoreError):
+    """The file is no davsql store."""

@@ -1,0 +1,179 @@
+"""The words that all layers share: nodes, locks, dead properties and the conditions that a request puts on them.
+
+Times are integers in nanoseconds since the Unix epoch unless the name says otherwise. `None` means absent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from functools import cached_property
+from typing import NamedTuple, NewType
+
+from davsql.paths import DavPath
+
+Inode = NewType("Inode", int)
+BlobId = NewType("BlobId", int)
+ChunkId = NewType("ChunkId", int)
+
+ROOT_INODE = Inode(1)
+
+
+class NodeType(IntEnum):
+    """What a node is; the numbers are those in the schema."""
+
+    COLLECTION = 1
+    FILE = 2
+
+
+class Node(NamedTuple):
+    """One row of the tree: a collection or a file, as one snapshot saw it."""
+
+    inode: Inode
+    parent_inode: Inode | None
+    name: str  # as the client sent it; "" for the root
+    node_type: int
+    blob_id: BlobId | None  # None for collections
+    size: int  # bytes; 0 for collections
+    digest: bytes | None  # SHA-256 of the content; None for collections
+    content_type: str | None  # as sent with PUT
+    created_at: int
+    modified_at: int
+
+    @property
+    def is_collection(self) -> bool:
+        return self.node_type == NodeType.COLLECTION
+
+    @property
+    def etag(self) -> str | None:
+        """Strong entity tag with its quotes, from the digest of the content (RFC 9110 8.8.3); None for collections."""
+        return None if self.digest is None else f'"{self.digest.hex()}"'
+
+
+class DeadProperty(NamedTuple):
+    """A property that the store keeps and does not interpret (RFC 4918 4.1)."""
+
+    namespace: str  # "" for no namespace
+    name: str
+    xml: str  # the whole property element, serialised with every namespace declaration and xml:lang it needs
+
+
+class PropertyUpdate(NamedTuple):
+    """One step of a PROPPATCH: set when `xml` is given, remove when it is None."""
+
+    namespace: str
+    name: str
+    xml: str | None
+
+
+class LockScope(Enum):
+    """RFC 4918 14.13, 14.26, 14.27."""
+
+    EXCLUSIVE = "exclusive"
+    SHARED = "shared"
+
+
+class Lock(NamedTuple):
+    """An active lock (RFC 4918 6, 7)."""
+
+    token: str  # urn:uuid:...
+    inode: Inode  # lock root
+    root: DavPath
+    scope: LockScope
+    is_depth_infinity: bool
+    owner_xml: str | None  # the <owner> element as sent, serialised; None when it was not sent
+    principal: str
+    timeout_s: int  # as granted
+    expires_at: int
+
+
+class LockRequest(NamedTuple):
+    """What LOCK asks for; `timeout_s` is already within the configured bound."""
+
+    scope: LockScope
+    is_depth_infinity: bool
+    owner_xml: str | None
+    timeout_s: int
+
+
+class PutResult(NamedTuple):
+    node: Node
+    created: bool  # False: an existing file was replaced
+
+
+class LockResult(NamedTuple):
+    lock: Lock
+    created: bool  # True: the URL was unmapped and an empty file was made (RFC 4918 7.3)
+
+
+# --- conditions (RFC 9110 13, RFC 4918 10.4): parsed in dav/, evaluated in the store's transaction -----------------
+
+
+class EntityTag(NamedTuple):
+    opaque: str  # with its quotes, as in Node.etag
+    is_weak: bool
+
+
+class Anything(Enum):
+    """`*` in If-Match and If-None-Match: any current representation."""
+
+    ANYTHING = "*"
+
+
+ANYTHING = Anything.ANYTHING
+
+
+class IfTarget(Enum):
+    """Whom a list of the If header is about when it does not name a path of this share."""
+
+    REQUEST = "the request's own target"
+    ELSEWHERE = "a resource that this share does not hold"
+
+
+class StateCondition(NamedTuple):
+    """One condition of an If list: exactly one of `token` and `etag` is given."""
+
+    negated: bool
+    token: str | None
+    etag: EntityTag | None
+
+
+class StateList(NamedTuple):
+    """One parenthesised list of an If header: true when all conditions hold for `target`."""
+
+    target: DavPath | IfTarget
+    conditions: tuple[StateCondition, ...]
+
+
+@dataclass(frozen=True)
+class Preconditions:
+    """The conditional headers of a request, parsed; absent headers are None.
+
+    `if_modified_since` matters to GET and HEAD only and is evaluated in dav/; the rest is evaluated by the store.
+    """
+
+    if_match: tuple[EntityTag, ...] | Anything | None = None
+    if_none_match: tuple[EntityTag, ...] | Anything | None = None
+    if_modified_since: int | None = None  # whole seconds since the epoch
+    if_unmodified_since: int | None = None  # whole seconds since the epoch
+    state_lists: tuple[StateList, ...] | None = None
+
+    @cached_property
+    def tokens(self) -> frozenset[str]:
+        """All lock tokens that the If header submits (RFC 4918 10.4.1: negated or not)."""
+        lists = self.state_lists or ()
+        return frozenset(c.token for each in lists for c in each.conditions if c.token is not None)
+
+
+NO_PRECONDITIONS = Preconditions()
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What must hold, inside the transaction, for a change to happen: the request's conditions and who asks."""
+
+    preconditions: Preconditions = NO_PRECONDITIONS
+    principal: str = ""  # "" is the anonymous user
+
+
+NO_GUARD = Guard()

@@ -1,0 +1,139 @@
+"""Content: blobs, their chunks, and the uploads that are still adding to one.
+
+Bytes lie in `chunk_data` alone, so another place for them would change `_insert_chunk` and `CHUNKS_FROM` only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, NewType
+
+from davsql.errors import StoreError
+from davsql.model import BlobId, ChunkId
+from davsql.store.transaction import ReadTx, WriteTx
+
+UploadId = NewType("UploadId", int)
+
+CHUNK_BYTES = 256 * 1024  # figures in docs/tuning.md
+SHARED_CHUNK_BYTES = 64 * 1024  # chunks of this size and more are found again (index chunks_digest)
+
+
+class NewChunk(NamedTuple):
+    """Bytes to be stored, hashed by the caller."""
+
+    digest: bytes  # SHA-256
+    data: bytes
+
+
+class StoredChunk(NamedTuple):
+    """A chunk as the store gives it back."""
+
+    start: int  # offset in the blob
+    size: int
+    digest: bytes
+    data: bytes | None  # None: the bytes are missing
+
+
+INSERT_BLOB = "INSERT INTO blobs (digest, size, orphaned_at) VALUES (:digest, :size, :now)"
+FIND_BLOB = "SELECT blob_id FROM blobs WHERE digest = ?"
+
+
+def put_content(tx: WriteTx, digest: bytes, data: bytes) -> BlobId:
+    """The blob that holds `data`, at most one chunk: one that is there already, or a new one.
+
+    Nothing refers to a new blob yet: the caller points a node at it in the same transaction.
+    """
+    found = tx.value(FIND_BLOB, (digest,))
+    if found is not None:
+        return BlobId(found)
+    blob_id = BlobId(tx.insert(INSERT_BLOB, {"digest": digest, "size": len(data), "now": tx.now}))
+    if data:
+        _append(tx, blob_id, 0, NewChunk(digest, data))
+    return blob_id
+
+
+INSERT_UPLOAD = "INSERT INTO uploads (blob_id, started_at, touched_at) VALUES (:blob_id, :now, :now)"
+
+
+def begin_upload(tx: WriteTx) -> tuple[UploadId, BlobId]:
+    """Make an unsealed blob and the upload that refers to it."""
+    blob_id = BlobId(tx.insert(INSERT_BLOB, {"digest": None, "size": 0, "now": tx.now}))
+    return UploadId(tx.insert(INSERT_UPLOAD, {"blob_id": blob_id, "now": tx.now})), blob_id
+
+
+GROW_BLOB = "UPDATE blobs SET size = :size WHERE blob_id = :blob_id"
+TOUCH_UPLOAD = "UPDATE uploads SET touched_at = :now WHERE upload_id = :upload_id"
+
+
+def stage_chunks(tx: WriteTx, upload_id: UploadId, blob_id: BlobId, start: int, chunks: Sequence[NewChunk]) -> None:
+    """Append chunks to an unsealed blob whose size is `start`.
+
+    Raises:
+        StoreError: the upload is gone (it was stale and GC took it).
+    """
+    if tx.change(TOUCH_UPLOAD, {"now": tx.now, "upload_id": upload_id}) != 1:
+        raise StoreError("the upload took too long and was given up; send the file again")
+    for chunk in chunks:
+        _append(tx, blob_id, start, chunk)
+        start += len(chunk.data)
+    tx.change(GROW_BLOB, {"size": start, "blob_id": blob_id})
+
+
+SEAL_BLOB = "UPDATE blobs SET digest = :digest WHERE blob_id = :blob_id AND size = :size AND digest IS NULL"
+END_UPLOAD = "DELETE FROM uploads WHERE upload_id = ?"
+
+
+def seal_upload(
+    tx: WriteTx, upload_id: UploadId, blob_id: BlobId, digest: bytes, size: int
+) -> BlobId:
+    """Give a complete upload its digest, or find the blob that has these bytes already, and end the upload.
+
+    Raises:
+        StoreError: the upload is gone, or not all of it was staged.
+    """
+    found = tx.value(FIND_BLOB, (digest,))
+    if found is None and tx.change(SEAL_BLOB, {"digest": digest, "blob_id": blob_id, "size": size}) != 1:
+        raise StoreError("the upload took too long and was given up; send the file again")
+    end_upload(tx, upload_id)
+    return blob_id if found is None else BlobId(found)
+
+
+def end_upload(tx: WriteTx, upload_id: UploadId) -> None:
+    """Let go of an upload; without a node its blob becomes an orphan."""
+    tx.change(END_UPLOAD, (upload_id,))
+
+
+FIND_CHUNK = "SELECT chunk_id FROM chunks WHERE digest = ? AND size >= 65536"
+INSERT_CHUNK = "INSERT INTO chunks (digest, size) VALUES (:digest, :size)"
+INSERT_CHUNK_DATA = "INSERT INTO chunk_data (chunk_id, data) VALUES (:chunk_id, :data)"
+INSERT_BLOB_CHUNK = "INSERT INTO blob_chunks (blob_id, start, chunk_id) VALUES (:blob_id, :start, :chunk_id)"
+
+
+def _append(tx: WriteTx, blob_id: BlobId, start: int, chunk: NewChunk) -> None:
+    found = tx.value(FIND_CHUNK, (chunk.digest,)) if len(chunk.data) >= SHARED_CHUNK_BYTES else None
+    chunk_id = _insert_chunk(tx, chunk) if found is None else ChunkId(found)
+    tx.change(INSERT_BLOB_CHUNK, {"blob_id": blob_id, "start": start, "chunk_id": chunk_id})
+
+
+def _insert_chunk(tx: WriteTx, chunk: NewChunk) -> ChunkId:
+    chunk_id = ChunkId(tx.insert(INSERT_CHUNK, {"digest": chunk.digest, "size": len(chunk.data)}))
+    tx.change(INSERT_CHUNK_DATA, {"chunk_id": chunk_id, "data": chunk.data})
+    return chunk_id
+
+
+CHUNKS_FROM = """
+SELECT b.start, c.size, c.digest, d.data
+FROM blob_chunks AS b
+JOIN chunks AS c ON c.chunk_id = b.chunk_id
+LEFT JOIN chunk_data AS d ON d.chunk_id = b.chunk_id
+WHERE b.blob_id = :blob_id AND b.start >= :first AND b.start < :stop
+ORDER BY b.start LIMIT :limit
+"""
+CHUNK_AT = "SELECT max(start) FROM blob_chunks WHERE blob_id = :blob_id AND start <= :offset"
+
+
+def chunks_from(tx: ReadTx, blob_id: BlobId, offset: int, stop: int, limit: int) -> list[StoredChunk]:
+    """Up to `limit` chunks in order, from the one that holds byte `offset` to the one that holds byte `stop` - 1."""
+    first = tx.value(CHUNK_AT, {"blob_id": blob_id, "offset": offset})
+    bindings = {"blob_id": blob_id, "first": offset if first is None else first, "stop": stop, "limit": limit}
+    return [StoredChunk._make(row) for row in tx.rows(CHUNKS_FROM, bindings)]

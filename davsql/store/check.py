@@ -1,0 +1,284 @@
+"""Every invariant of schema.sql, looked at.
+
+Each rule is a query that lists what breaks it, under the invariant's number. They run in one snapshot, beside
+readers and the writer. The deep check rehashes every chunk and every blob.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from davsql.store.store import Store
+from davsql.store.transaction import ReadTx
+
+LIMIT = 100  # violations listed per rule
+
+
+class Violation(NamedTuple):
+    """One invariant that does not hold."""
+
+    rule: int  # its number in schema.sql
+    message: str
+
+
+class Rule(NamedTuple):
+    number: int
+    message: str  # a format string for the columns of a row
+    sql: str
+
+
+RULES = (
+    Rule(
+        1,
+        "the root (inode 1) is missing or is not a nameless collection without parent",
+        """
+        SELECT 1 WHERE NOT EXISTS (
+          SELECT 1 FROM nodes WHERE inode = 1 AND parent_inode IS NULL AND name = '' AND node_type = 1
+        )
+        """,
+    ),
+    Rule(
+        2,
+        "node {0} lies in node {1}, which is missing or is not a collection",
+        """
+        SELECT n.inode, n.parent_inode
+        FROM nodes AS n LEFT JOIN nodes AS p ON p.inode = n.parent_inode
+        WHERE n.parent_inode IS NOT NULL AND p.node_type IS NOT 1
+        """,
+    ),
+    Rule(
+        3,
+        "node {0} is reached from neither the root nor a detached node: it is its own ancestor",
+        """
+        WITH RECURSIVE reached (inode) AS (
+          SELECT inode FROM nodes WHERE parent_inode IS NULL
+          UNION ALL
+          SELECT n.inode FROM reached AS r JOIN nodes AS n ON n.parent_inode = r.inode
+        )
+        SELECT inode FROM nodes WHERE inode NOT IN (SELECT inode FROM reached)
+        """,
+    ),
+    Rule(
+        4,
+        "the collection {0} has {1} members named {2!r}",
+        """
+        SELECT parent_inode, count(*), name FROM nodes WHERE parent_inode IS NOT NULL
+        GROUP BY parent_inode, name HAVING count(*) > 1
+        """,
+    ),
+    Rule(
+        4,
+        "node {0}: the form as sent is kept though it is the lookup form",
+        "SELECT inode FROM nodes WHERE sent_name = name",
+    ),
+    Rule(
+        5,
+        "node {0} (type {1}) refers to blob {2}, which is wrong for its type, missing or not sealed",
+        """
+        SELECT n.inode, n.node_type, n.blob_id
+        FROM nodes AS n LEFT JOIN blobs AS b ON b.blob_id = n.blob_id
+        WHERE (n.node_type = 2 AND b.digest IS NULL) OR (n.node_type = 1 AND n.blob_id IS NOT NULL)
+        """,
+    ),
+    Rule(
+        6,
+        "blob {0} has refcount {1} and {2} references",
+        """
+        WITH refs (blob_id, n) AS (
+          SELECT blob_id, count(*) FROM (
+            SELECT blob_id FROM nodes WHERE blob_id IS NOT NULL UNION ALL SELECT blob_id FROM uploads
+          ) GROUP BY blob_id
+        )
+        SELECT b.blob_id, b.refcount, coalesce(r.n, 0)
+        FROM blobs AS b LEFT JOIN refs AS r ON r.blob_id = b.blob_id WHERE b.refcount <> coalesce(r.n, 0)
+        """,
+    ),
+    Rule(
+        7,
+        "blob {0} has refcount {1} and orphaned_at {2}",
+        "SELECT blob_id, refcount, orphaned_at FROM blobs WHERE (orphaned_at IS NOT NULL) <> (refcount = 0)",
+    ),
+    Rule(
+        8,
+        "chunk {0} has refcount {1} and {2} references",
+        """
+        WITH refs (chunk_id, n) AS (SELECT chunk_id, count(*) FROM blob_chunks GROUP BY chunk_id)
+        SELECT c.chunk_id, c.refcount, coalesce(r.n, 0)
+        FROM chunks AS c LEFT JOIN refs AS r ON r.chunk_id = c.chunk_id WHERE c.refcount <> coalesce(r.n, 0)
+        """,
+    ),
+    Rule(
+        9,
+        "blob {0}: the chunk at {1} does not begin where the one before it ends",
+        """
+        SELECT blob_id, start FROM (
+          SELECT b.blob_id, b.start,
+            coalesce(sum(c.size) OVER (
+              PARTITION BY b.blob_id ORDER BY b.start ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+            ), 0) AS expected
+          FROM blob_chunks AS b LEFT JOIN chunks AS c ON c.chunk_id = b.chunk_id
+        ) WHERE start <> expected
+        """,
+    ),
+    Rule(
+        9,
+        "blob {0} has size {1}, its chunks have {2} bytes",
+        """
+        WITH sums (blob_id, n) AS (
+          SELECT b.blob_id, sum(c.size) FROM blob_chunks AS b LEFT JOIN chunks AS c ON c.chunk_id = b.chunk_id
+          GROUP BY b.blob_id
+        )
+        SELECT b.blob_id, b.size, coalesce(s.n, 0)
+        FROM blobs AS b LEFT JOIN sums AS s ON s.blob_id = b.blob_id
+        WHERE b.digest IS NOT NULL AND b.size <> coalesce(s.n, 0)
+        """,
+    ),
+    Rule(
+        10,
+        "chunk {0} should have {1} bytes and has {2}",
+        """
+        SELECT c.chunk_id, c.size, length(d.data)
+        FROM chunks AS c LEFT JOIN chunk_data AS d ON d.chunk_id = c.chunk_id WHERE length(d.data) IS NOT c.size
+        """,
+    ),
+    Rule(
+        11,
+        "blob {0} is neither sealed nor part of an upload nor an orphan",
+        """
+        SELECT blob_id FROM blobs
+        WHERE digest IS NULL AND refcount > 0 AND blob_id NOT IN (SELECT blob_id FROM uploads)
+        """,
+    ),
+    Rule(
+        12,
+        "the lock {0} is on node {1}, which is not in the tree",
+        """
+        WITH RECURSIVE up (token, start, inode) AS (
+          SELECT token, inode, inode FROM locks
+          UNION
+          SELECT u.token, u.start, n.parent_inode FROM up AS u JOIN nodes AS n ON n.inode = u.inode
+        )
+        SELECT token, inode FROM locks WHERE token NOT IN (SELECT token FROM up WHERE inode = 1)
+        """,
+    ),
+    Rule(
+        12,
+        "a dead property belongs to node {0}, which is missing",
+        "SELECT inode FROM properties WHERE inode NOT IN (SELECT inode FROM nodes)",
+    ),
+    Rule(
+        13,
+        "inode {0} is above the sequence: it could be used again",
+        """
+        SELECT max(inode) FROM nodes HAVING max(inode) > coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'nodes'), 0)
+        """,
+    ),
+    Rule(14, "foreign key: {0} row {1} refers to nothing in {2}", "SELECT * FROM pragma_foreign_key_check"),
+)
+
+
+def check(store: Store, *, deep: bool = False, progress: Callable[[int, int], None] | None = None) -> list[Violation]:
+    """List what is broken; an empty list is the good answer.
+
+    Args:
+        deep: rehash every chunk and every blob.
+        progress: is called with the bytes rehashed and the bytes to rehash.
+
+    Raises:
+        StoreError: the file cannot be read at all.
+    """
+    with store.read() as tx:
+        found = list(_sqlite(tx))
+        for rule in RULES:
+            rows = tx.rows(f"SELECT * FROM ({rule.sql}) LIMIT {LIMIT}")
+            found.extend(Violation(rule.number, rule.message.format(*row)) for row in rows)
+        if deep:
+            found.extend(_damaged_chunks(tx, progress or (lambda _done, _total: None)))
+            found.extend(_damaged_blobs(tx))
+    return found
+
+
+def _sqlite(tx: ReadTx) -> Iterator[Violation]:
+    for (message,) in tx.rows(f"PRAGMA integrity_check({LIMIT})"):
+        if message != "ok":
+            yield Violation(14, f"SQLite: {message}")
+
+
+TOTAL_BYTES = "SELECT coalesce(sum(size), 0) FROM chunks"
+NEXT_CHUNKS = """
+SELECT c.chunk_id, c.digest, d.data
+FROM chunks AS c JOIN chunk_data AS d ON d.chunk_id = c.chunk_id
+WHERE c.chunk_id > ? ORDER BY c.chunk_id LIMIT 16
+"""
+PATHS_OF_CHUNK = """
+SELECT DISTINCT n.inode
+FROM blob_chunks AS b JOIN nodes AS n ON n.blob_id = b.blob_id WHERE b.chunk_id = ? LIMIT 20
+"""
+
+
+def _damaged_chunks(tx: ReadTx, progress: Callable[[int, int], None]) -> Iterator[Violation]:
+    total, done, last = tx.value(TOTAL_BYTES), 0, 0
+    while rows := tx.rows(NEXT_CHUNKS, (last,)):
+        for chunk_id, digest, data in rows:
+            if hashlib.sha256(data).digest() != digest:
+                yield Violation(15, f"chunk {chunk_id}: its bytes are not those that were stored; used by {_users(tx, chunk_id)}")
+            last, done = chunk_id, done + len(data)
+        progress(done, total)
+
+
+def _users(tx: ReadTx, chunk_id: int) -> str:
+    paths = [_path(tx, inode) for (inode,) in tx.rows(PATHS_OF_CHUNK, (chunk_id,))]
+    return ", ".join(paths) or "no file"
+
+
+UP = """
+WITH RECURSIVE up (inode, parent_inode, name, height) AS (
+  SELECT inode, parent_inode, coalesce(sent_name, name), 0 FROM nodes WHERE inode = :inode
+  UNION ALL
+  SELECT n.inode, n.parent_inode, coalesce(n.sent_name, n.name), u.height + 1
+  FROM up AS u JOIN nodes AS n ON n.inode = u.parent_inode WHERE u.height < 1000
+)
+SELECT inode, name FROM up ORDER BY height DESC
+"""
+
+
+def _path(tx: ReadTx, inode: int) -> str:
+    rows = tx.rows(UP, {"inode": inode})
+    names = "/".join(name for _, name in rows[1:])
+    return f"/{names}" if rows[0][0] == 1 else f"(deleted) /{names}"
+
+
+NEXT_BLOBS = """
+SELECT b.blob_id, b.digest FROM blobs AS b WHERE b.digest IS NOT NULL AND b.blob_id > ? ORDER BY b.blob_id LIMIT 100
+"""
+NEXT_OF_BLOB = """
+SELECT b.start, d.data FROM blob_chunks AS b JOIN chunk_data AS d ON d.chunk_id = b.chunk_id
+WHERE b.blob_id = :blob_id AND b.start > :after ORDER BY b.start LIMIT 16
+"""
+BLOB_DIGESTS = """
+SELECT c.digest FROM blob_chunks AS b JOIN chunks AS c ON c.chunk_id = b.chunk_id
+WHERE b.blob_id = ? ORDER BY b.start LIMIT 2
+"""
+
+
+def _damaged_blobs(tx: ReadTx) -> Iterator[Violation]:
+    last = 0
+    while rows := tx.rows(NEXT_BLOBS, (last,)):
+        for blob_id, digest in rows:
+            last = blob_id
+            if _blob_digest(tx, blob_id) != digest:
+                yield Violation(15, f"blob {blob_id}: its chunks together are not the content on record")
+
+
+def _blob_digest(tx: ReadTx, blob_id: int) -> bytes:
+    parts = tx.rows(BLOB_DIGESTS, (blob_id,))
+    if len(parts) == 1:  # rehashed as a chunk already
+        return bytes(parts[0][0])
+    whole, position = hashlib.sha256(), -1
+    while rows := tx.rows(NEXT_OF_BLOB, {"blob_id": blob_id, "after": position}):
+        for start, data in rows:
+            whole.update(data)
+            position = start
+    return whole.digest()

@@ -1,0 +1,47 @@
+"""The connection that moves pages from the WAL into the database, beside the writer.
+
+Only PASSIVE, and with no busy timeout: the other modes make the writer wait, or fail with SQLITE_BUSY.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import apsw
+
+from davsql.errors import StoreUnavailable
+from davsql.store.connection import Role, open_connection
+from davsql.store.options import StoreOptions
+from davsql.store.transaction import translated
+
+
+class Checkpointer:
+    """Runs one checkpoint at a time. Threads: any."""
+
+    def __init__(self, file: Path, options: StoreOptions) -> None:
+        self._file = file
+        self._options = options
+        self._lock = threading.Lock()
+        self._connection: apsw.Connection | None = None
+        self._is_closed = False
+
+    def run(self) -> tuple[int, int]:
+        """Checkpoint as far as no reader needs the WAL.
+
+        Returns:
+            Pages in the WAL, and how many of them are in the database now.
+        """
+        with self._lock, translated():
+            if self._is_closed:
+                raise StoreUnavailable("the store is closed")
+            if self._connection is None:
+                self._connection = open_connection(self._file, Role.WRITER, self._options)
+                self._connection.set_busy_timeout(0)
+            return self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+    def close(self) -> None:
+        with self._lock:
+            self._is_closed = True
+            if self._connection is not None:
+                self._connection.close()

@@ -1,0 +1,251 @@
+"""What changes the tree: one function, one transaction.
+
+Each looks at the request's conditions and at locks first and inside its own transaction; after an error nothing has
+changed. Destination collections, locks and names are checked here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from davsql.errors import AlreadyExists, ForbiddenTarget, IsCollection, NotFound, OverwriteRefused
+from davsql.model import Guard, Lock, LockRequest, LockResult, Node, PropertyUpdate, PutResult
+from davsql.paths import DavPath
+from davsql.store import blobs, locks, nodes, preconditions, properties
+from davsql.store.nodes import Chain, Content
+from davsql.store.options import StoreOptions
+from davsql.store.transaction import ReadTx, WriteTx
+
+EMPTY_DIGEST = bytes.fromhex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
+
+
+def require_put(tx: ReadTx, target: DavPath, guard: Guard, options: StoreOptions) -> Chain:
+    """Everything that must hold for `put_file`; also asked before a body is read.
+
+    Raises:
+        PreconditionFailed, ParentMissing, IsCollection, PathTooDeep, Locked.
+    """
+    chain = nodes.resolve(tx, target)
+    preconditions.require(tx, chain, guard)
+    node = chain.target
+    if node is not None:
+        if node.is_collection:
+            raise IsCollection(f"{target} is a collection")
+        locks.require_writable(tx, chain, guard)
+    else:
+        _require_new_member(tx, chain, guard, options)
+    return chain
+
+
+def put_file(
+    tx: WriteTx,
+    target: DavPath,
+    store_content: Callable[[WriteTx], Content],
+    guard: Guard,
+    options: StoreOptions,
+    *,
+    modified_at: int | None,
+) -> PutResult:
+    """Point `target` at content, creating the file if needed.
+
+    Args:
+        store_content: stores the bytes, or seals the staged ones; called once all conditions hold.
+
+    Raises:
+        As `require_put`.
+    Source: RFC 4918 9.7.1; RFC 9110 9.3.4.
+    """
+    chain = require_put(tx, target, guard, options)
+    content = store_content(tx)
+    if chain.target is None:
+        return PutResult(nodes.insert_node(tx, chain.parent.inode, target.name, content, modified_at), created=True)
+    return PutResult(nodes.replace_content(tx, chain.target, content, modified_at), created=False)
+
+
+def make_collection(
+    tx: WriteTx, target: DavPath, guard: Guard, options: StoreOptions, *, modified_at: int | None
+) -> Node:
+    """Make an empty collection (RFC 4918 9.3).
+
+    Raises:
+        AlreadyExists, ParentMissing, PreconditionFailed, PathTooDeep, Locked.
+    """
+    chain = nodes.resolve(tx, target)
+    if chain.target is not None:
+        raise AlreadyExists(f"{target} exists already")
+    preconditions.require(tx, chain, guard)
+    _require_new_member(tx, chain, guard, options)
+    return nodes.insert_node(tx, chain.parent.inode, target.name, None, modified_at)
+
+
+def delete(tx: WriteTx, target: DavPath, guard: Guard) -> None:
+    """Delete a file, or a collection with all it holds, or nothing (RFC 4918 9.6).
+
+    Raises:
+        NotFound, ForbiddenTarget, PreconditionFailed, Locked.
+    """
+    chain = nodes.resolve(tx, target)
+    node = _existing(chain)
+    preconditions.require(tx, chain, guard)
+    if target.is_root:
+        raise ForbiddenTarget("the root of a share cannot be deleted")
+    locks.require_member_change(tx, chain, guard)
+    _remove(tx, node)
+
+
+def copy(
+    tx: WriteTx,
+    source: DavPath,
+    destination: DavPath,
+    guard: Guard,
+    options: StoreOptions,
+    *,
+    depth_infinity: bool,
+    overwrite: bool,
+) -> bool:
+    """Copy a file or a collection with its dead properties; with its members if `depth_infinity` (RFC 4918 9.8).
+
+    Returns:
+        True when the destination was unmapped, False when it was replaced.
+
+    Raises:
+        NotFound, ForbiddenTarget, ParentMissing, OverwriteRefused, PreconditionFailed, PathTooDeep, Locked.
+    """
+    from_chain = nodes.resolve(tx, source)
+    node = _existing(from_chain)
+    preconditions.require(tx, from_chain, guard)
+    _require_apart(source, destination)
+    nodes.require_depth(tx, destination, options.max_depth, node if depth_infinity else None)
+    to_chain = _cleared(tx, destination, guard, overwrite=overwrite)
+    nodes.copy_tree(tx, node, to_chain.parent.inode, destination.name, with_members=depth_infinity)
+    return to_chain.target is None
+
+
+def move(
+    tx: WriteTx, source: DavPath, destination: DavPath, guard: Guard, options: StoreOptions, *, overwrite: bool
+) -> bool:
+    """Give a file or a collection another place; what was there goes in the same step (RFC 4918 9.9).
+
+    Returns and raises: as `copy`.
+    """
+    from_chain = nodes.resolve(tx, source)
+    node = _existing(from_chain)
+    preconditions.require(tx, from_chain, guard)
+    if source.is_root:
+        raise ForbiddenTarget("the root of a share cannot be moved")
+    is_rename_in_place = source == destination and source.names != destination.names
+    if not is_rename_in_place:
+        _require_apart(source, destination)
+    locks.require_member_change(tx, from_chain, guard)
+    if len(destination.names) > len(source.names):
+        nodes.require_depth(tx, destination, options.max_depth, node)
+    if is_rename_in_place:  # another Unicode form of the same name
+        to_chain = from_chain
+    else:
+        to_chain = _cleared(tx, destination, guard, overwrite=overwrite)
+    locks.drop_locks_of_tree(tx, node)
+    nodes.move_node(tx, node, to_chain.parent.inode, destination.name)
+    return to_chain.target is None
+
+
+def set_properties(
+    tx: WriteTx, target: DavPath, updates: Sequence[PropertyUpdate], guard: Guard, options: StoreOptions
+) -> None:
+    """Apply all steps of a PROPPATCH, or none (RFC 4918 9.2).
+
+    Raises:
+        NotFound, PreconditionFailed, Locked, TooManyProperties.
+    """
+    chain = nodes.resolve(tx, target)
+    node = _existing(chain)
+    preconditions.require(tx, chain, guard)
+    locks.require_writable(tx, chain, guard)
+    properties.update_properties(tx, node.inode, updates, options)
+
+
+def set_modified_at(tx: WriteTx, target: DavPath, modified_at: int) -> None:
+    """Set when a node was last modified.
+
+    Raises:
+        NotFound.
+    """
+    nodes.touch(tx, _existing(nodes.resolve(tx, target)).inode, modified_at)
+
+
+def lock(
+    tx: WriteTx, target: DavPath, request: LockRequest, guard: Guard, options: StoreOptions
+) -> LockResult:
+    """Lock a resource; an unmapped URL becomes an empty file first (RFC 4918 7.3, 9.10).
+
+    Raises:
+        PreconditionFailed, LockConflict, ParentMissing, PathTooDeep, Locked, TooManyLocks.
+    """
+    chain = nodes.resolve(tx, target)
+    preconditions.require(tx, chain, guard)
+    locks.require_lockable(tx, chain, request)
+    node = chain.target
+    if node is None:
+        _require_new_member(tx, chain, guard, options)
+        content = Content(blobs.put_content(tx, EMPTY_DIGEST, b""), EMPTY_DIGEST, 0, None)
+        node = nodes.insert_node(tx, chain.parent.inode, target.name, content, None)
+    made = locks.insert_lock(tx, node, request, guard.principal, options.max_locks)
+    return LockResult(made, created=chain.target is None)
+
+
+def refresh_lock(tx: WriteTx, target: DavPath, timeout_s: int, guard: Guard) -> Lock:
+    """Extend a lock (RFC 4918 9.10.2).
+
+    Raises:
+        PreconditionFailed, LockNotOwned.
+    """
+    chain = nodes.resolve(tx, target)
+    preconditions.require(tx, chain, guard)
+    return locks.refresh_lock(tx, chain, timeout_s, guard)
+
+
+def unlock(tx: WriteTx, target: DavPath, token: str, principal: str) -> None:
+    """End a lock (RFC 4918 9.11).
+
+    Raises:
+        NotFound, LockTokenMismatch, LockNotOwned.
+    """
+    chain = nodes.resolve(tx, target)
+    _existing(chain)
+    locks.delete_lock(tx, chain, token, principal)
+
+
+def _existing(chain: Chain) -> Node:
+    if chain.target is None:
+        raise NotFound(f"{chain.path} does not exist")
+    return chain.target
+
+
+def _require_new_member(tx: ReadTx, chain: Chain, guard: Guard, options: StoreOptions) -> None:
+    _ = chain.parent  # ParentMissing
+    nodes.require_depth(tx, chain.path, options.max_depth)
+    locks.require_member_change(tx, chain, guard)
+
+
+def _require_apart(source: DavPath, destination: DavPath) -> None:
+    """A copy or move into its own tree has no end; onto an ancestor it would delete what it is to keep."""
+    if destination.is_within(source) or source.is_within(destination):
+        raise ForbiddenTarget(f"{source} cannot be copied or moved onto or into itself, nor onto {destination}")
+
+
+def _cleared(tx: WriteTx, destination: DavPath, guard: Guard, *, overwrite: bool) -> Chain:
+    """The destination's chain as it was, with what stood there removed if that is allowed (RFC 4918 9.8.4)."""
+    chain = nodes.resolve(tx, destination)
+    node = chain.target
+    if node is None:
+        _ = chain.parent  # ParentMissing
+    elif not overwrite:
+        raise OverwriteRefused(f"{destination} exists already")
+    locks.require_member_change(tx, chain, guard)
+    if node is not None:
+        _remove(tx, node)
+    return chain
+
+
+def _remove(tx: WriteTx, node: Node) -> None:
+    locks.drop_locks_of_tree(tx, node)
+    nodes.detach(tx, node)

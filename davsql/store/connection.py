@@ -1,0 +1,146 @@
+"""Opening the file: flags, PRAGMAs (each verified), creation, and the refusal of what is no store of ours.
+
+Rule 1: every connection to a store is made here.
+Rule 2: a PRAGMA is read back after it was set; a connection that is not as wanted is never used.
+Rule 3: nobody opens the database, its WAL or its SHM by other means inside this process: closing such a descriptor
+        drops SQLite's POSIX locks (https://www.sqlite.org/howtocorrupt.html 2.2).
+"""
+
+from __future__ import annotations
+
+import os
+from enum import Enum
+from pathlib import Path
+
+import apsw
+
+from davsql.errors import NotAStore, NotFound, StoreUnavailable
+from davsql.store.options import StoreOptions
+from davsql.store.transaction import translated
+
+APPLICATION_ID = 0x44415653  # "DAVS"
+MIN_SQLITE = (3, 51, 3)  # earlier ones can lose a WAL reset (https://www.sqlite.org/wal.html)
+_SYNCHRONOUS = {"full": 2, "normal": 1}
+_INCREMENTAL = 2  # auto_vacuum
+
+
+class Role(Enum):
+    """What a connection is for."""
+
+    WRITER = "writer"
+    READER = "reader"
+
+
+def open_connection(file: Path, role: Role, options: StoreOptions) -> apsw.Connection:
+    """Open `file`, which exists, and set the connection up for its role.
+
+    Raises:
+        NotAStore: the file is something else.
+        StoreError: it cannot be opened, or a PRAGMA does not hold.
+    """
+    _require_sqlite()
+    flags = apsw.SQLITE_OPEN_READWRITE if role is Role.WRITER else apsw.SQLITE_OPEN_READONLY
+    with translated():
+        connection = apsw.Connection(str(file), flags=flags)
+        try:
+            connection.set_busy_timeout(options.busy_timeout_s * 1000)
+            _require_store(connection, file)
+            _configure(connection, role, options)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def create_file(file: Path, options: StoreOptions) -> apsw.Connection:
+    """Create the database `file` (mode 0600) and return a connection that has page size, auto_vacuum and WAL set.
+
+    Raises:
+        StoreUnavailable: there is a file already, or its folder is missing or cannot be written.
+    """
+    _require_sqlite()
+    try:
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:
+        raise StoreUnavailable(f"{file} exists already; choose another path or delete it") from None
+    except OSError as error:
+        raise StoreUnavailable(f"{file} cannot be created: {error.strerror}") from error
+    with translated():
+        connection = apsw.Connection(str(file), flags=apsw.SQLITE_OPEN_READWRITE)
+        # page_size and auto_vacuum take effect only before the first table (https://www.sqlite.org/pragma.html).
+        set_pragma(connection, "page_size", options.page_size)
+        set_pragma(connection, "auto_vacuum", _INCREMENTAL)
+        set_pragma(connection, "journal_mode", "wal")
+        set_pragma(connection, "application_id", APPLICATION_ID)
+        _configure(connection, Role.WRITER, options)
+    sync_folder(file.parent)
+    return connection
+
+
+def set_pragma(connection: apsw.Connection, name: str, value: str | int) -> None:
+    """Set a PRAGMA and read it back.
+
+    Raises:
+        StoreUnavailable: it did not take the value.
+    """
+    connection.pragma(name, value)
+    found = connection.pragma(name)
+    if found != value:
+        raise StoreUnavailable(f"PRAGMA {name} is {found!r} after it was set to {value!r}")
+
+
+def sync_folder(folder: Path) -> None:
+    """fsync a folder, so that a new name in it survives a power cut; nothing on Windows, which cannot."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def require_file(file: Path) -> None:
+    """Raise NotFound, with the remedy, when there is no store at `file`."""
+    if not file.exists():
+        raise NotFound(f"{file} does not exist; `davsql init --db {file}` makes a new store")
+    if not file.is_file():
+        raise NotAStore(f"{file} is not a regular file")
+
+
+def _require_sqlite() -> None:
+    version = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
+    if version < MIN_SQLITE:
+        wanted = ".".join(map(str, MIN_SQLITE))
+        raise StoreUnavailable(
+            f"SQLite {apsw.sqlite_lib_version()} is too old, {wanted} is needed: install apsw-sqlite3mc (and not apsw)"
+        )
+
+
+def _require_store(connection: apsw.Connection, file: Path) -> None:
+    try:
+        found = connection.pragma("application_id")
+    except apsw.NotADBError:
+        raise NotAStore(f"{file} is not an SQLite database, or it is encrypted") from None
+    if found != APPLICATION_ID:
+        raise NotAStore(f"{file} is not a davsql store (its application_id is {found}); nothing was changed")
+
+
+def _configure(connection: apsw.Connection, role: Role, options: StoreOptions) -> None:
+    # Integrity first: rows of a damaged or hostile file must not run code or lead reads astray.
+    connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+    connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+    if connection.pragma("journal_mode") != "wal":
+        set_pragma(connection, "journal_mode", "wal")
+    set_pragma(connection, "synchronous", _SYNCHRONOUS[options.durability])
+    set_pragma(connection, "cache_size", -options.cache_mb * 1000)
+    set_pragma(connection, "temp_store", 2)
+    set_pragma(connection, "foreign_keys", 1)
+    if role is Role.READER:
+        set_pragma(connection, "query_only", 1)
+        set_pragma(connection, "mmap_size", options.mmap_mb * 1024 * 1024)
+        return
+    # Checkpoints run beside the writer; one inside COMMIT could fail after the commit and look like its error.
+    set_pragma(connection, "wal_autocheckpoint", 0)
+    if connection.pragma("auto_vacuum") != _INCREMENTAL:
+        raise StoreUnavailable("PRAGMA auto_vacuum is not INCREMENTAL: this file was not made by davsql")

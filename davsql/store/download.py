@@ -1,0 +1,103 @@
+"""Giving content back: pinned against GC, read in batches, each chunk verified before it is handed out.
+
+No reader is held between batches, so a slow client pins neither a connection nor the WAL.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+from davsql.errors import StoreDamaged
+from davsql.model import BlobId, Node
+from davsql.store.blobs import StoredChunk, chunks_from
+from davsql.store.readers import Readers
+
+READ_BATCH_CHUNKS = 4
+
+
+class Pins:
+    """The blobs that downloads of this process are reading; GC leaves them alone."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[BlobId] = Counter()
+        self._lock = threading.Lock()
+
+    def add(self, blob_id: BlobId) -> None:
+        with self._lock:
+            self._counts[blob_id] += 1
+
+    def remove(self, blob_id: BlobId) -> None:
+        with self._lock:
+            self._counts[blob_id] -= 1
+            if not self._counts[blob_id]:
+                del self._counts[blob_id]
+
+    def current(self) -> frozenset[BlobId]:
+        with self._lock:
+            return frozenset(self._counts)
+
+
+class Download:
+    """The content of a file as it was when it was opened, whatever happens to the file meanwhile."""
+
+    def __init__(self, node: Node, blob_id: BlobId, readers: Readers, pins: Pins, first: list[StoredChunk]) -> None:
+        self.node = node
+        self._blob_id = blob_id
+        self._readers = readers
+        self._pins = pins
+        self._first = first
+        self._is_open = True
+        pins.add(blob_id)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the content."""
+        if self._is_open:
+            self._is_open = False
+            self._pins.remove(self._blob_id)
+
+    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        """The bytes from `start` up to `stop` (default: the end), in pieces.
+
+        Raises:
+            StoreDamaged: a chunk is missing or not what was stored; what came before it was right.
+            StoreError: the store cannot be read.
+        """
+        stop = self.node.size if stop is None else stop
+        position = start
+        while position < stop:
+            for chunk in self._batch(position, stop):
+                data = self._verified(chunk, position)
+                from_, to = position - chunk.start, min(stop - chunk.start, chunk.size)
+                position = chunk.start + to
+                yield data if to - from_ == chunk.size else data[from_:to]
+
+    def _batch(self, position: int, stop: int) -> list[StoredChunk]:
+        batch, self._first = self._first, []
+        if not batch or not batch[0].start <= position < batch[0].start + batch[0].size:
+            with self._readers.snapshot() as tx:
+                batch = chunks_from(tx, self._blob_id, position, stop, READ_BATCH_CHUNKS)
+        if not batch:
+            raise StoreDamaged(f"{self.node.name}: nothing is stored from byte {position} on; run `davsql check --deep`")
+        return batch
+
+    def _verified(self, chunk: StoredChunk, position: int) -> bytes:
+        data = chunk.data
+        is_in_place = chunk.start <= position < chunk.start + chunk.size
+        if data is None or not is_in_place or hashlib.sha256(data).digest() != chunk.digest:
+            raise StoreDamaged(
+                f"{self.node.name}: the chunk at byte {chunk.start} is damaged; run `davsql check --deep`, restore a backup"
+            )
+        return data

@@ -1,0 +1,283 @@
+"""The tree: finding, listing and changing rows of `nodes`.
+
+A path is resolved by one statement; a tree is moved or deleted by changing one row. A deleted tree is detached: its top
+loses its parent, so nobody finds it any more, and GC takes it apart in small steps.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from davsql.errors import ParentMissing, PathTooDeep
+from davsql.model import ROOT_INODE, BlobId, Inode, Node, NodeType
+from davsql.paths import DavPath, lookup_key
+from davsql.store.transaction import ReadTx, WriteTx
+
+RESOLVE = """
+WITH RECURSIVE walk (inode, depth) AS (
+  SELECT 1, 0
+  UNION ALL
+  SELECT n.inode, w.depth + 1
+  FROM walk AS w JOIN nodes AS n ON n.parent_inode = w.inode AND n.name = :keys ->> w.depth
+)
+SELECT e.inode, e.parent_inode, e.name, e.node_type, e.blob_id, e.size, e.digest, e.content_type, e.created_at, e.modified_at
+FROM walk AS w CROSS JOIN entries AS e ON e.inode = w.inode
+"""
+
+
+class Content(NamedTuple):
+    """What a file node points at."""
+
+    blob_id: BlobId
+    digest: bytes
+    size: int
+    content_type: str | None
+
+
+class Chain:
+    """The nodes along a path, from the root as far as they exist."""
+
+    __slots__ = ("nodes", "path")
+
+    def __init__(self, path: DavPath, nodes: list[Node]) -> None:
+        self.path = path
+        self.nodes = nodes
+
+    @property
+    def target(self) -> Node | None:
+        """The node at the path; None when the URL is unmapped."""
+        return self.nodes[-1] if len(self.nodes) == len(self.path.names) + 1 else None
+
+    @property
+    def parent(self) -> Node:
+        """The collection that holds, or would hold, the target; the root's is the root.
+
+        Raises:
+            ParentMissing: there is none.
+        """
+        depth = max(len(self.path.names) - 1, 0)
+        if len(self.nodes) <= depth or not self.nodes[depth].is_collection:
+            raise ParentMissing(f"{self.path.parent} is not a collection")
+        return self.nodes[depth]
+
+    @property
+    def inodes(self) -> list[Inode]:
+        return [node.inode for node in self.nodes]
+
+
+def resolve(tx: ReadTx, path: DavPath) -> Chain:
+    """Find the nodes along `path`."""
+    keys = json.dumps(path.keys, ensure_ascii=False)
+    return Chain(path, [Node._make(row) for row in tx.rows(RESOLVE, {"keys": keys})])
+
+
+MEMBERS = """
+SELECT inode, parent_inode, name, node_type, blob_id, size, digest, content_type, created_at, modified_at
+FROM entries WHERE parent_inode = :parent AND key > :after ORDER BY key LIMIT :limit
+"""
+
+
+def members(tx: ReadTx, parent: Inode, *, after: str, limit: int) -> list[Node]:
+    """Up to `limit` members of a collection in the order of their lookup keys, from the first key above `after`."""
+    return [Node._make(row) for row in tx.rows(MEMBERS, {"parent": parent, "after": after, "limit": limit})]
+
+
+DESCENDANTS = """
+WITH RECURSIVE tree (inode, depth) AS (
+  SELECT inode, 1 FROM nodes WHERE parent_inode = :top
+  UNION ALL
+  SELECT n.inode, t.depth + 1 FROM tree AS t JOIN nodes AS n ON n.parent_inode = t.inode
+  ORDER BY 2 DESC
+  LIMIT :limit
+)
+SELECT e.inode, e.parent_inode, e.name, e.node_type, e.blob_id, e.size, e.digest, e.content_type, e.created_at, e.modified_at
+FROM tree AS t CROSS JOIN entries AS e ON e.inode = t.inode
+"""
+
+
+def descendants(tx: ReadTx, top: Inode, limit: int) -> list[Node] | None:
+    """All nodes below `top`, each after its parent; None when there are more than `limit`."""
+    found = tx.rows(DESCENDANTS, {"top": top, "limit": limit + 1})
+    return None if len(found) > limit else [Node._make(row) for row in found]
+
+
+PATH_OF = """
+WITH RECURSIVE up (inode, parent_inode, name, height) AS (
+  SELECT inode, parent_inode, coalesce(sent_name, name), 0 FROM nodes WHERE inode = :inode
+  UNION ALL
+  SELECT n.inode, n.parent_inode, coalesce(n.sent_name, n.name), u.height + 1
+  FROM up AS u JOIN nodes AS n ON n.inode = u.parent_inode
+)
+SELECT name FROM up WHERE parent_inode IS NOT NULL ORDER BY height DESC
+"""
+
+
+def path_of(tx: ReadTx, inode: Inode) -> DavPath:
+    """The path of a node that is in the tree."""
+    return DavPath(row[0] for row in tx.rows(PATH_OF, {"inode": inode}))
+
+
+INSERT_NODE = """
+INSERT INTO nodes (parent_inode, name, sent_name, node_type, blob_id, content_type, created_at, modified_at)
+VALUES (:parent, :name, :sent_name, :node_type, :blob_id, :content_type, :created_at, :modified_at)
+"""
+
+
+def insert_node(tx: WriteTx, parent: Inode, name: str, content: Content | None, modified_at: int | None) -> Node:
+    """Make a member of `parent`: a file when `content` is given, else a collection."""
+    columns: dict[str, Any] = {
+        "parent": parent,
+        **_name_columns(name),
+        "node_type": int(NodeType.COLLECTION if content is None else NodeType.FILE),
+        "blob_id": content and content.blob_id,
+        "content_type": content and content.content_type,
+        "created_at": tx.now,
+        "modified_at": tx.now if modified_at is None else modified_at,
+    }
+    inode = Inode(tx.insert(INSERT_NODE, columns))
+    touch(tx, parent)
+    return Node(
+        inode=inode,
+        parent_inode=parent,
+        name=name,
+        node_type=columns["node_type"],
+        blob_id=columns["blob_id"],
+        size=0 if content is None else content.size,
+        digest=None if content is None else content.digest,
+        content_type=columns["content_type"],
+        created_at=tx.now,
+        modified_at=columns["modified_at"],
+    )
+
+
+REPLACE_CONTENT = """
+UPDATE nodes SET blob_id = :blob_id, content_type = :content_type, modified_at = :modified_at WHERE inode = :inode
+"""
+
+
+def replace_content(tx: WriteTx, node: Node, content: Content, modified_at: int | None) -> Node:
+    """Point a file at other content."""
+    columns: dict[str, Any] = {
+        "blob_id": content.blob_id,
+        "content_type": content.content_type,
+        "modified_at": tx.now if modified_at is None else modified_at,
+    }
+    tx.change(REPLACE_CONTENT, {**columns, "inode": node.inode})
+    return node._replace(**columns, size=content.size, digest=content.digest)
+
+
+SET_MODIFIED_AT = "UPDATE nodes SET modified_at = :modified_at WHERE inode = :inode"
+
+
+def touch(tx: WriteTx, inode: Inode, modified_at: int | None = None) -> None:
+    """Set when a node was last modified: now, unless given."""
+    tx.change(SET_MODIFIED_AT, {"modified_at": tx.now if modified_at is None else modified_at, "inode": inode})
+
+
+MOVE_NODE = "UPDATE nodes SET parent_inode = :parent, name = :name, sent_name = :sent_name WHERE inode = :inode"
+
+
+def move_node(tx: WriteTx, node: Node, parent: Inode, name: str) -> None:
+    """Give a node, and with it its whole tree, another place."""
+    tx.change(MOVE_NODE, {"parent": parent, **_name_columns(name), "inode": node.inode})
+    if node.parent_inode is not None and node.parent_inode != parent:
+        touch(tx, node.parent_inode)
+    touch(tx, parent)
+
+
+DETACH = "UPDATE nodes SET parent_inode = NULL WHERE inode = ?"
+
+
+def detach(tx: WriteTx, node: Node) -> None:
+    """Delete a tree for every reader; GC takes the rows away later."""
+    assert node.inode != ROOT_INODE
+    tx.change(DETACH, (node.inode,))
+    if node.parent_inode is not None:
+        touch(tx, node.parent_inode)
+
+
+TREE_HEIGHT = """
+WITH RECURSIVE tree (inode, depth) AS (
+  SELECT :top, 0
+  UNION ALL
+  SELECT n.inode, t.depth + 1 FROM tree AS t JOIN nodes AS n ON n.parent_inode = t.inode WHERE n.node_type = 1
+)
+SELECT max(depth) FROM tree
+"""
+
+
+def require_depth(tx: ReadTx, path: DavPath, max_depth: int, top: Node | None = None) -> None:
+    """Raise PathTooDeep if `path`, or a node of the tree `top` once it is there, has more than `max_depth` names."""
+    # Only collections are walked: files lie at most one level below the deepest of them.
+    height = 0 if top is None or not top.is_collection else tx.value(TREE_HEIGHT, {"top": top.inode}) + 1
+    if len(path.names) + height > max_depth:
+        raise PathTooDeep(f"{path} would be more than {max_depth} levels deep")
+
+
+NEXT_INODE = "SELECT seq + 1 FROM sqlite_sequence WHERE name = 'nodes'"
+PLAN_COPY = """
+INSERT INTO temp.copy_plan (old_inode, new_inode)
+WITH RECURSIVE tree (inode) AS (
+  SELECT inode FROM nodes WHERE parent_inode = :top
+  UNION ALL
+  SELECT n.inode FROM tree AS t JOIN nodes AS n ON n.parent_inode = t.inode
+)
+SELECT :top, :first
+UNION ALL
+SELECT inode, :first + row_number() OVER () FROM tree
+"""
+COPY_MEMBERS = """
+INSERT INTO nodes
+  (inode, parent_inode, name, sent_name, node_type, blob_id, content_type, created_at, modified_at)
+SELECT p.new_inode, up.new_inode, n.name, n.sent_name, n.node_type, n.blob_id, n.content_type, :now, n.modified_at
+FROM temp.copy_plan AS p
+JOIN nodes AS n ON n.inode = p.old_inode
+JOIN temp.copy_plan AS up ON up.old_inode = n.parent_inode
+WHERE p.old_inode <> :top
+"""
+COPY_TOP = """
+INSERT INTO nodes
+  (inode, parent_inode, name, sent_name, node_type, blob_id, content_type, created_at, modified_at)
+SELECT :first, :parent, :name, :sent_name, node_type, blob_id, content_type, :now, modified_at
+FROM nodes WHERE inode = :top
+"""
+COPY_PROPERTIES = """
+INSERT INTO properties (inode, namespace, name, xml)
+SELECT p.new_inode, d.namespace, d.name, d.xml
+FROM temp.copy_plan AS p CROSS JOIN properties AS d ON d.inode = p.old_inode
+"""
+COPY_TOP_PROPERTIES = """
+INSERT INTO properties (inode, namespace, name, xml)
+SELECT :first, namespace, name, xml FROM properties WHERE inode = :top
+"""
+CREATE_COPY_PLAN = """
+CREATE TEMP TABLE IF NOT EXISTS copy_plan (old_inode INTEGER PRIMARY KEY, new_inode INTEGER NOT NULL)
+"""
+CLEAR_COPY_PLAN = "DELETE FROM temp.copy_plan"
+
+
+def copy_tree(tx: WriteTx, top: Node, parent: Inode, name: str, *, with_members: bool) -> None:
+    """Copy a node with its dead properties, and with its tree if asked; content is shared, no byte moves.
+
+    Source: RFC 4918 9.8.2, 9.8.3.
+    """
+    first = tx.value(NEXT_INODE)
+    place = {"first": first, "parent": parent, **_name_columns(name), "now": tx.now, "top": top.inode}
+    if not (with_members and top.is_collection):
+        tx.change(COPY_TOP, place)
+        tx.change(COPY_TOP_PROPERTIES, {"first": first, "top": top.inode})
+    else:
+        tx.change(CREATE_COPY_PLAN)
+        tx.change(PLAN_COPY, {"top": top.inode, "first": first})
+        tx.change(COPY_TOP, place)
+        tx.change(COPY_MEMBERS, {"now": tx.now, "top": top.inode})
+        tx.change(COPY_PROPERTIES)
+        tx.change(CLEAR_COPY_PLAN)
+    touch(tx, parent)
+
+
+def _name_columns(name: str) -> dict[str, str | None]:
+    key = lookup_key(name)
+    return {"name": key, "sent_name": None if key == name else name}
+

@@ -1,0 +1,32 @@
+"""How a store is opened: durability, sizes and limits."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Literal
+
+Durability = Literal["full", "normal"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """Settings of one open store; config.py fills them from the file.
+
+    `durability` "full": an acknowledged write survives a power cut (synchronous=FULL). "normal": the store is
+    consistent after a power cut, but the last commits may be missing (synchronous=NORMAL).
+    """
+
+    durability: Durability = "full"
+    cache_mb: int = 64  # page cache of each connection, at most (cache_size)
+    mmap_mb: int = 0  # memory-mapped I/O of readers (mmap_size)
+    readers: int = field(default_factory=lambda: 2 * (os.cpu_count() or 1))
+    queue_size: int = 1000  # commands that may wait for the writer
+    queue_timeout_s: float = 10.0  # how long a caller waits for a place in the queue, or for a reader
+    busy_timeout_s: int = 30  # how long to wait for another process's lock on the file
+    read_only: bool = False
+    max_depth: int = 128  # names in a path
+    max_properties: int = 256  # dead properties of one resource
+    max_property_bytes: int = 64 * 1024
+    max_locks: int = 1000  # active locks of one principal
+    page_size: int = 4096  # of a new file, bytes

@@ -1,0 +1,60 @@
+"""Whether the conditions of a request hold, looked at in the same snapshot or transaction as everything else.
+
+Source: RFC 9110 13.1, 13.2.2; RFC 4918 10.4.
+"""
+
+from __future__ import annotations
+
+from davsql.errors import PreconditionFailed
+from davsql.model import ANYTHING, Anything, EntityTag, Guard, IfTarget, Node, StateCondition, StateList
+from davsql.store.locks import NS_PER_S, locks_covering
+from davsql.store.nodes import Chain, resolve
+from davsql.store.transaction import ReadTx
+
+
+def require(tx: ReadTx, chain: Chain, guard: Guard) -> None:
+    """Raise PreconditionFailed unless the guard's conditions hold for the chain's target.
+
+    For methods that change something: If-None-Match that matches is a failure, If-Modified-Since means nothing.
+    """
+    when = guard.preconditions
+    target = chain.target
+    if when.if_match is not None:
+        if not _matches(when.if_match, target, weakly=False):
+            raise PreconditionFailed("If-Match: the resource is not, or no longer, what the client thinks it is")
+    elif when.if_unmodified_since is not None and (
+        target is None or target.modified_at // NS_PER_S > when.if_unmodified_since
+    ):
+        raise PreconditionFailed("If-Unmodified-Since: the resource was modified")
+    if when.if_none_match is not None and _matches(when.if_none_match, target, weakly=True):
+        raise PreconditionFailed("If-None-Match: the resource exists")
+    if when.state_lists is not None and not any(_holds(tx, chain, each) for each in when.state_lists):
+        raise PreconditionFailed("If: none of its lists holds")
+
+
+def _matches(tags: tuple[EntityTag, ...] | Anything, target: Node | None, *, weakly: bool) -> bool:
+    """RFC 9110 8.8.3.2: strong comparison takes no weak tag for equal."""
+    if target is None:
+        return False
+    if tags is ANYTHING:
+        return True
+    assert not isinstance(tags, Anything)
+    return any(tag.opaque == target.etag and (weakly or not tag.is_weak) for tag in tags)
+
+
+def _holds(tx: ReadTx, chain: Chain, states: StateList) -> bool:
+    if states.target is IfTarget.REQUEST:
+        about: Chain | None = chain
+    elif isinstance(states.target, IfTarget):
+        about = None
+    else:
+        about = resolve(tx, states.target)
+    return all(_is_true(tx, about, condition) is not condition.negated for condition in states.conditions)
+
+
+def _is_true(tx: ReadTx, about: Chain | None, condition: StateCondition) -> bool:
+    if about is None:
+        return False
+    if condition.etag is not None:
+        return _matches((condition.etag,), about.target, weakly=False)
+    return any(lock.token == condition.token for lock in locks_covering(tx, about))

@@ -1,0 +1,167 @@
+-- The whole schema of a davsql store, version 1. Times are nanoseconds since the Unix epoch.
+--
+-- Invariants (check.py has a query for each, under the same number):
+--   1  The root is inode 1: a collection, without parent, with an empty name.
+--   2  Every other node has a parent that is a collection, or is detached (parent_inode NULL): deleted, waiting for GC.
+--   3  Nobody is its own ancestor: every node is reached from the root or from a detached node.
+--   4  Names of siblings are unique in lookup form (NFC); sent_name is kept only where the client's form differs.
+--   5  A file has a sealed blob, a collection has none.
+--   6  blobs.refcount is the number of nodes and uploads that refer to the blob.
+--   7  blobs.orphaned_at is set exactly while refcount is 0.
+--   8  chunks.refcount is the number of blob_chunks rows that refer to the chunk.
+--   9  The chunks of a blob lie end to end from 0; together they have the blob's size (sealed blobs).
+--  10  Every chunk has its bytes, and they have the size that chunks.size says.
+--  11  A sealed blob has a digest (SHA-256 of the content), an unsealed one belongs to an upload or is an orphan.
+--  12  A lock, and a dead property, belongs to a node that exists; locks belong to nodes that are not detached.
+--  13  Inodes are never used again: sqlite_sequence is at or above the highest one.
+--  14  SQLite's own integrity_check and foreign_key_check find nothing.
+--  15  (deep) The SHA-256 of every chunk's bytes, and of every blob's chunks together, is the digest on record.
+
+CREATE TABLE meta (
+  key TEXT NOT NULL PRIMARY KEY,
+  value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE nodes (
+  inode INTEGER PRIMARY KEY AUTOINCREMENT,
+  parent_inode INTEGER REFERENCES nodes (inode),
+  name TEXT NOT NULL,       -- lookup form, NFC
+  sent_name TEXT,           -- as the client sent it, when that differs
+  node_type INTEGER NOT NULL CHECK (node_type IN (1, 2)),  -- 1 collection, 2 file
+  blob_id INTEGER REFERENCES blobs (blob_id),
+  content_type TEXT,        -- as sent with PUT
+  created_at INTEGER NOT NULL,
+  modified_at INTEGER NOT NULL,
+  UNIQUE (parent_inode, name),
+  CHECK ((node_type = 2) = (blob_id IS NOT NULL))
+) STRICT;
+
+CREATE INDEX nodes_blob ON nodes (blob_id) WHERE blob_id IS NOT NULL;
+CREATE INDEX nodes_detached ON nodes (inode) WHERE parent_inode IS NULL;
+
+CREATE TABLE blobs (
+  blob_id INTEGER PRIMARY KEY,
+  digest BLOB UNIQUE CHECK (length(digest) = 32),  -- SHA-256; NULL until the blob is sealed
+  size INTEGER NOT NULL DEFAULT 0,
+  refcount INTEGER NOT NULL DEFAULT 0 CHECK (refcount >= 0),
+  orphaned_at INTEGER CHECK ((orphaned_at IS NOT NULL) = (refcount = 0))
+) STRICT;
+
+CREATE INDEX blobs_orphaned ON blobs (orphaned_at) WHERE orphaned_at IS NOT NULL;
+
+CREATE TABLE chunks (
+  chunk_id INTEGER PRIMARY KEY,
+  digest BLOB NOT NULL CHECK (length(digest) = 32),
+  size INTEGER NOT NULL CHECK (size > 0),
+  refcount INTEGER NOT NULL DEFAULT 0 CHECK (refcount >= 0)
+) STRICT;
+
+-- Large files share equal chunks. Smaller ones are whole small files, which blobs.digest finds, or the ends of large
+-- ones: not worth an entry in an index each.
+CREATE UNIQUE INDEX chunks_digest ON chunks (digest) WHERE size >= 65536;
+CREATE INDEX chunks_orphaned ON chunks (chunk_id) WHERE refcount = 0;
+
+-- Apart from chunks: an UPDATE rewrites the whole row, and the refcount changes more often than the bytes (never).
+CREATE TABLE chunk_data (
+  chunk_id INTEGER PRIMARY KEY REFERENCES chunks (chunk_id),
+  data BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE blob_chunks (
+  blob_id INTEGER NOT NULL REFERENCES blobs (blob_id),
+  start INTEGER NOT NULL,   -- offset of the chunk's first byte in the blob
+  chunk_id INTEGER NOT NULL REFERENCES chunks (chunk_id),
+  PRIMARY KEY (blob_id, start)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX blob_chunks_chunk ON blob_chunks (chunk_id);
+
+CREATE TABLE uploads (
+  upload_id INTEGER PRIMARY KEY AUTOINCREMENT,
+  blob_id INTEGER NOT NULL UNIQUE REFERENCES blobs (blob_id),
+  started_at INTEGER NOT NULL,
+  touched_at INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX uploads_touched ON uploads (touched_at);
+
+CREATE TABLE properties (
+  property_id INTEGER PRIMARY KEY,
+  inode INTEGER NOT NULL REFERENCES nodes (inode) ON DELETE CASCADE,
+  namespace TEXT NOT NULL,
+  name TEXT NOT NULL,
+  xml TEXT NOT NULL,        -- the whole element
+  UNIQUE (inode, namespace, name)
+) STRICT;
+
+CREATE TABLE locks (
+  lock_id INTEGER PRIMARY KEY,
+  token TEXT NOT NULL UNIQUE,
+  inode INTEGER NOT NULL REFERENCES nodes (inode) ON DELETE CASCADE,
+  scope TEXT NOT NULL CHECK (scope IN ('exclusive', 'shared')),
+  is_depth_infinity INTEGER NOT NULL CHECK (is_depth_infinity IN (0, 1)),
+  owner_xml TEXT,
+  principal TEXT NOT NULL,
+  timeout_s INTEGER NOT NULL,
+  created_at INTEGER NOT NULL,
+  expires_at INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX locks_inode ON locks (inode);
+CREATE INDEX locks_expires ON locks (expires_at);
+
+-- A node with the content it has now; `name` as sent, `key` as looked up. The columns are those of model.Node.
+CREATE VIEW entries AS
+  SELECT
+    n.inode,
+    n.parent_inode,
+    coalesce(n.sent_name, n.name) AS name,
+    n.node_type,
+    n.blob_id,
+    coalesce(b.size, 0) AS size,
+    b.digest,
+    n.content_type,
+    n.created_at,
+    n.modified_at,
+    n.name AS key
+  FROM nodes AS n LEFT JOIN blobs AS b ON b.blob_id = n.blob_id;
+
+-- Refcounts change here and nowhere else.
+
+CREATE TRIGGER nodes_insert AFTER INSERT ON nodes WHEN new.blob_id IS NOT NULL BEGIN
+  UPDATE blobs SET refcount = refcount + 1, orphaned_at = NULL WHERE blob_id = new.blob_id;
+END;
+
+CREATE TRIGGER nodes_delete AFTER DELETE ON nodes WHEN old.blob_id IS NOT NULL BEGIN
+  UPDATE blobs
+  SET refcount = refcount - 1,
+      orphaned_at = CASE WHEN refcount = 1 THEN CAST(unixepoch('subsec') * 1000 AS INTEGER) * 1000000 END
+  WHERE blob_id = old.blob_id;
+END;
+
+CREATE TRIGGER nodes_update AFTER UPDATE OF blob_id ON nodes WHEN old.blob_id IS NOT new.blob_id BEGIN
+  UPDATE blobs SET refcount = refcount + 1, orphaned_at = NULL WHERE blob_id = new.blob_id;
+  UPDATE blobs
+  SET refcount = refcount - 1,
+      orphaned_at = CASE WHEN refcount = 1 THEN CAST(unixepoch('subsec') * 1000 AS INTEGER) * 1000000 END
+  WHERE blob_id = old.blob_id;
+END;
+
+CREATE TRIGGER uploads_insert AFTER INSERT ON uploads BEGIN
+  UPDATE blobs SET refcount = refcount + 1, orphaned_at = NULL WHERE blob_id = new.blob_id;
+END;
+
+CREATE TRIGGER uploads_delete AFTER DELETE ON uploads BEGIN
+  UPDATE blobs
+  SET refcount = refcount - 1,
+      orphaned_at = CASE WHEN refcount = 1 THEN CAST(unixepoch('subsec') * 1000 AS INTEGER) * 1000000 END
+  WHERE blob_id = old.blob_id;
+END;
+
+CREATE TRIGGER blob_chunks_insert AFTER INSERT ON blob_chunks BEGIN
+  UPDATE chunks SET refcount = refcount + 1 WHERE chunk_id = new.chunk_id;
+END;
+
+CREATE TRIGGER blob_chunks_delete AFTER DELETE ON blob_chunks BEGIN
+  UPDATE chunks SET refcount = refcount - 1 WHERE chunk_id = old.chunk_id;
+END;

@@ -1,0 +1,285 @@
+"""The public face of the engine: one open store."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self, TypeVar
+
+import apsw
+
+from davsql.errors import IsCollection, NotFound
+from davsql.model import (
+    NO_GUARD,
+    DeadProperty,
+    Guard,
+    Inode,
+    Lock,
+    LockRequest,
+    LockResult,
+    Node,
+    PropertyUpdate,
+)
+from davsql.paths import DavPath
+from davsql.store import blobs, commands, locks, migrate, nodes, properties, readers, writer
+from davsql.store.checkpointer import Checkpointer
+from davsql.store.connection import Role, create_file, open_connection, require_file
+from davsql.store.download import READ_BATCH_CHUNKS, Download, Pins
+from davsql.store.options import StoreOptions
+from davsql.store.stats import Stats, collect
+from davsql.store.transaction import ReadTx, WriteTx
+from davsql.store.upload import Upload
+
+Result = TypeVar("Result")
+
+
+class Space(NamedTuple):
+    """What a drive of this store shows as used and free (RFC 4331)."""
+
+    used_bytes: int
+    available_bytes: int
+
+
+class Snapshot:
+    """One consistent view of the tree; valid inside the `with` block of `Store.snapshot` only."""
+
+    def __init__(self, tx: ReadTx) -> None:
+        self._tx = tx
+
+    def node(self, path: DavPath) -> Node | None:
+        """The node at `path`; None when the URL is unmapped."""
+        return nodes.resolve(self._tx, path).target
+
+    def members(self, parent: Inode, *, after: str = "", limit: int = 10_000) -> list[Node]:
+        """Up to `limit` members in the order of their lookup keys, from the first key above `after`."""
+        return nodes.members(self._tx, parent, after=after, limit=limit)
+
+    def descendants(self, top: Inode, limit: int) -> list[Node] | None:
+        """All nodes below `top`, each after its parent; None when there are more than `limit`."""
+        return nodes.descendants(self._tx, top, limit)
+
+    def dead_properties(self, inodes: Sequence[Inode]) -> dict[Inode, list[DeadProperty]]:
+        """The dead properties of these nodes; nodes without any are left out."""
+        return properties.properties_of(self._tx, inodes)
+
+    def locks_covering(self, path: DavPath) -> list[Lock]:
+        """The active locks that cover `path`: its own, and depth-infinity ones of its ancestors."""
+        return locks.locks_covering(self._tx, nodes.resolve(self._tx, path))
+
+    def locks_on(self, inodes: Sequence[Inode]) -> dict[Inode, list[Lock]]:
+        """The active locks rooted at these nodes; nodes without any are left out."""
+        return locks.locks_on(self._tx, inodes)
+
+    def path_of(self, inode: Inode) -> DavPath:
+        """The path of a node of this snapshot."""
+        return nodes.path_of(self._tx, inode)
+
+
+class Store:
+    """A tree of collections and files in one SQLite file. Threads: any."""
+
+    def __init__(self, file: Path, options: StoreOptions, connection: apsw.Connection) -> None:
+        """Use `Store.open`."""
+        self.file = file
+        self.options = options
+        self.pins = Pins()
+        self._readers = readers.Readers(file, options)
+        self._checkpointer = Checkpointer(file, options)
+        self._writer = writer.Writer(connection, options)
+
+    @classmethod
+    def open(cls, file: Path, options: StoreOptions | None = None, *, create: bool = False) -> Store:
+        """Open a store, migrate it if it is older than this davsql, and start its writer.
+
+        Args:
+            create: make a new store when there is no file.
+
+        Raises:
+            NotFound: there is no file and `create` is False.
+            NotAStore, StoreVersionError, StoreError: the file cannot be used; it is unchanged.
+        """
+        options = options or StoreOptions()
+        file = Path(os.path.abspath(file))
+        if create and not file.exists():
+            connection = create_file(file, options)
+            make_current: Callable[[apsw.Connection], object] = migrate.create_schema
+        else:
+            require_file(file)
+            connection = open_connection(file, Role.WRITER, options)
+            make_current = migrate.migrate
+        try:
+            make_current(connection)
+            return cls(file, options, connection)
+        except BaseException:
+            connection.close()
+            raise
+
+    def close(self) -> None:
+        """Finish the queued writes and close; closing twice is harmless."""
+        self._readers.close()
+        self._checkpointer.close()
+        self._writer.close()  # last: the last connection to close, if it may write, leaves no WAL behind
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- reading -------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def read(self) -> Iterator[ReadTx]:
+        """Borrow a reader for one consistent view in terms of SQL; for the engine's own parts."""
+        with self._readers.snapshot() as tx:
+            yield tx
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """Borrow a reader for one consistent view; give it back within milliseconds.
+
+        Raises:
+            StoreBusy: all readers are busy.
+        """
+        with self._readers.snapshot() as tx:
+            yield Snapshot(tx)
+
+    def node(self, path: DavPath) -> Node:
+        """The node at `path`.
+
+        Raises:
+            NotFound.
+        """
+        with self._readers.snapshot() as tx:
+            return _found(nodes.resolve(tx, path).target, path)
+
+    def open_download(self, path: DavPath) -> Download:
+        """Open the content of a file; close it, or use it in a `with` block.
+
+        Raises:
+            NotFound, IsCollection.
+        """
+        with self._readers.snapshot() as tx:
+            node = _found(nodes.resolve(tx, path).target, path)
+            if node.blob_id is None:
+                raise IsCollection(f"{path} is a collection")
+            first: list[blobs.StoredChunk] = []
+            if 0 < node.size <= blobs.CHUNK_BYTES:  # a small file: its bytes in the same snapshot
+                first = blobs.chunks_from(tx, node.blob_id, 0, node.size, READ_BATCH_CHUNKS)
+            # Pinned before the snapshot ends. GC in between finds a blob that was in use a moment ago and keeps it.
+            return Download(node, node.blob_id, self._readers, self.pins, first)
+
+    def check_put(self, target: DavPath, guard: Guard) -> None:
+        """Raise now what `Upload.commit` would raise, so that a body is not sent in vain.
+
+        Raises:
+            As `commands.require_put`.
+        """
+        with self._readers.snapshot() as tx:
+            commands.require_put(tx, target, guard, self.options)
+
+    def space(self) -> Space:
+        """Bytes in use in the file, and bytes that may still come: free pages and the file system's free space."""
+        with self._readers.snapshot() as tx:
+            page_size, pages, free_pages = (
+                tx.value("PRAGMA page_size"),
+                tx.value("PRAGMA page_count"),
+                tx.value("PRAGMA freelist_count"),
+            )
+        available = shutil.disk_usage(self.file.parent).free
+        return Space((pages - free_pages) * page_size, available + free_pages * page_size)
+
+    def stats(self) -> Stats:
+        """Sizes and counts; reads much of the indexes."""
+        with self._readers.snapshot() as tx:
+            return collect(tx, self.file, self._writer.queue_depth)
+
+    # --- writing -------------------------------------------------------------------------------------------------
+
+    def write(self, command: Callable[[WriteTx], Result]) -> Result:
+        """Run one command as one transaction; for the engine's own parts and maintenance."""
+        return self._writer.run(command)
+
+    @property
+    def wal_pages(self) -> int:
+        """Pages in the WAL after the last commit of this process."""
+        return self._writer.wal_pages
+
+    def checkpoint(self) -> tuple[int, int]:
+        """Copy the WAL into the database as far as no reader needs it, beside the writer (PASSIVE).
+
+        Returns:
+            Pages in the WAL, and how many of them are in the database now.
+        Source: https://www.sqlite.org/c3ref/wal_checkpoint_v2.html
+        """
+        return self._checkpointer.run()
+
+    def upload(self) -> Upload:
+        """Begin to receive content; use it in a `with` block and end with `Upload.commit`."""
+        return Upload(self._writer, self.options)
+
+    def make_collection(self, target: DavPath, guard: Guard = NO_GUARD, *, modified_at: int | None = None) -> Node:
+        """See commands.make_collection."""
+        return self.write(
+            lambda tx: commands.make_collection(tx, target, guard, self.options, modified_at=modified_at)
+        )
+
+    def delete(self, target: DavPath, guard: Guard = NO_GUARD) -> None:
+        """See commands.delete."""
+        self.write(lambda tx: commands.delete(tx, target, guard))
+
+    def copy(
+        self,
+        source: DavPath,
+        destination: DavPath,
+        *,
+        depth_infinity: bool = True,
+        overwrite: bool = True,
+        guard: Guard = NO_GUARD,
+    ) -> bool:
+        """See commands.copy; True when the destination is new."""
+        return self.write(
+            lambda tx: commands.copy(
+                tx, source, destination, guard, self.options, depth_infinity=depth_infinity, overwrite=overwrite
+            )
+        )
+
+    def move(
+        self, source: DavPath, destination: DavPath, *, overwrite: bool = True, guard: Guard = NO_GUARD
+    ) -> bool:
+        """See commands.move; True when the destination is new."""
+        return self.write(
+            lambda tx: commands.move(tx, source, destination, guard, self.options, overwrite=overwrite)
+        )
+
+    def set_properties(self, target: DavPath, updates: Sequence[PropertyUpdate], guard: Guard = NO_GUARD) -> None:
+        """See commands.set_properties."""
+        self.write(lambda tx: commands.set_properties(tx, target, updates, guard, self.options))
+
+    def set_modified_at(self, target: DavPath, modified_at: int) -> None:
+        """See commands.set_modified_at."""
+        self.write(lambda tx: commands.set_modified_at(tx, target, modified_at))
+
+    def lock(self, target: DavPath, request: LockRequest, guard: Guard = NO_GUARD) -> LockResult:
+        """See commands.lock."""
+        return self.write(lambda tx: commands.lock(tx, target, request, guard, self.options))
+
+    def refresh_lock(self, target: DavPath, timeout_s: int, guard: Guard) -> Lock:
+        """See commands.refresh_lock."""
+        return self.write(lambda tx: commands.refresh_lock(tx, target, timeout_s, guard))
+
+    def unlock(self, target: DavPath, token: str, principal: str = "") -> None:
+        """See commands.unlock."""
+        self.write(lambda tx: commands.unlock(tx, target, token, principal))
+
+
+def _found(node: Node | None, path: DavPath) -> Node:
+    if node is None:
+        raise NotFound(f"{path} does not exist")
+    return node

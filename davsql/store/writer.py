@@ -1,0 +1,250 @@
+"""Command queue and the one connection that may write.
+
+Rule 1: only this module opens a write transaction.
+Rule 2: a caller gets its answer after COMMIT, never before.
+Rule 3: an error means that nothing of the command is in the file; a command may run twice before it is answered, so it
+        changes nothing but the database.
+Threads: `run` and `submit` from any thread; everything else on the writer thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar, cast
+
+import apsw
+
+from davsql.errors import StoreBusy, StoreError, StoreReadOnly, StoreUnavailable
+from davsql.store.options import StoreOptions
+from davsql.store.transaction import WriteTx, store_error
+
+Result = TypeVar("Result")
+Command = Callable[[WriteTx], Result]
+
+BATCH_COMMANDS = 256  # at most in one COMMIT
+BATCH_BYTES = 16 * 1024 * 1024  # of staged content in one COMMIT: WAL suits transactions well below 100 MB
+WAL_PAGES_LIMIT = 16_000  # above it (64 MB of 4 KiB pages) the writer itself lets the WAL start over
+
+_log = logging.getLogger(__name__)
+
+
+class Pending(Generic[Result]):
+    """A command on its way; `wait` gives its result after COMMIT."""
+
+    __slots__ = ("_answered", "_error", "_result", "command", "size_bytes")
+
+    def __init__(self, command: Command[Result], size_bytes: int) -> None:
+        self.command = command
+        self.size_bytes = size_bytes
+        self._answered = threading.Lock()
+        self._answered.acquire()
+        self._result: Result | None = None
+        self._error: BaseException | None = None
+
+    def answer(self, result: Result | None, error: BaseException | None) -> None:
+        self._result, self._error = result, error
+        self._answered.release()
+
+    @property
+    def is_answered(self) -> bool:
+        return not self._answered.locked()
+
+    def wait(self) -> Result:
+        """Block until the command is committed or has failed; call once.
+
+        Raises:
+            StoreError: the command failed and nothing of it is in the store.
+        """
+        self._answered.acquire()
+        if self._error is not None:
+            raise self._error
+        return cast(Result, self._result)
+
+
+class _Aborted(Exception):
+    """The whole transaction is gone; each command of the batch is to be tried on its own."""
+
+
+class Writer:
+    """The thread that owns the writing connection."""
+
+    def __init__(self, connection: apsw.Connection, options: StoreOptions) -> None:
+        self._connection = connection
+        self._options = options
+        self._queue: SimpleQueue[Pending[Any] | None] = SimpleQueue()  # None: stop after what came before
+        self._gate = threading.Condition()  # guards _is_closing; waited on for a place in the queue
+        self._waiting = 0  # callers that wait for a place
+        self._is_closing = False
+        self.wal_pages = 0  # in the WAL after the last commit
+        connection.set_wal_hook(self._note_wal_pages)
+        self._thread = threading.Thread(target=self._run, name="davsql-writer", daemon=True)
+        self._thread.start()
+
+    @property
+    def queue_depth(self) -> int:
+        """Commands that wait."""
+        return self._queue.qsize()
+
+    def run(self, command: Command[Result]) -> Result:
+        """Run one command as one transaction and return its result once it is committed.
+
+        Raises:
+            StoreBusy: the queue stayed full for `queue_timeout_s`; the command was not taken.
+            StoreError: the command failed; nothing changed.
+        """
+        return self.submit(command).wait()
+
+    def submit(self, command: Command[Result], size_bytes: int = 0) -> Pending[Result]:
+        """Put a command into the queue; the answer comes from `Pending.wait`.
+
+        Args:
+            size_bytes: content the command carries, so that a batch stays small.
+        """
+        if self._options.read_only:
+            raise StoreReadOnly("this share is read-only")
+        pending: Pending[Result] = Pending(command, size_bytes)
+        with self._gate:
+            if self._is_full():
+                self._wait_for_place()
+            if self._is_closing:
+                raise StoreUnavailable("the store is closing")
+            self._queue.put(pending)
+        return pending
+
+    def _is_full(self) -> bool:
+        return self._queue.qsize() >= self._options.queue_size and not self._is_closing
+
+    def _wait_for_place(self) -> None:
+        self._waiting += 1  # before looking again: either the writer sees it, or we see the place it made
+        try:
+            if not self._gate.wait_for(lambda: not self._is_full(), self._options.queue_timeout_s):
+                raise StoreBusy("too many writes are waiting; try again in a moment")
+        finally:
+            self._waiting -= 1
+
+    def close(self) -> None:
+        """Finish what is queued, then stop and close the connection."""
+        with self._gate:
+            if not self._is_closing:
+                self._is_closing = True
+                self._queue.put(None)
+                self._gate.notify_all()
+        self._thread.join()
+        self._connection.close()
+
+    # --- the writer thread ---------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        batch: list[Pending[Any]] = []
+        try:
+            while batch := self._next_batch():
+                self._run_batch(batch)
+                if self.wal_pages > WAL_PAGES_LIMIT:
+                    self._checkpoint()
+        except BaseException as error:
+            _log.critical("the writer stopped; restart davsql", exc_info=error)
+            self._refuse_all(batch)
+
+    def _next_batch(self) -> list[Pending[Any]]:
+        """Wait for commands and take as many as one COMMIT may carry; empty when the writer is to stop."""
+        queue = self._queue
+        pending = queue.get()
+        batch: list[Pending[Any]] = []
+        size_bytes = 0
+        while pending is not None:
+            batch.append(pending)
+            size_bytes += pending.size_bytes
+            if len(batch) >= BATCH_COMMANDS or size_bytes >= BATCH_BYTES or queue.empty():
+                break
+            pending = queue.get_nowait()  # nobody else takes from the queue
+        else:
+            if batch:
+                queue.put(None)  # stop after this batch
+        if self._waiting:
+            with self._gate:
+                self._gate.notify_all()
+        return batch
+
+    def _refuse_all(self, batch: list[Pending[Any]]) -> None:
+        """The writer is dying: take nothing any more, and answer what was taken and not answered."""
+        with self._gate:
+            self._is_closing = True
+            while not self._queue.empty():
+                if (pending := self._queue.get_nowait()) is not None:
+                    batch.append(pending)
+            self._gate.notify_all()
+        for pending in batch:
+            if not pending.is_answered:
+                pending.answer(None, StoreUnavailable("the store's writer has stopped; restart davsql"))
+
+    def _run_batch(self, batch: list[Pending[Any]]) -> None:
+        try:
+            outcomes = self._commit_together(batch)
+        except (_Aborted, StoreError) as error:  # _Aborted only where there are several
+            if len(batch) == 1:
+                batch[0].answer(None, error)
+                return
+            # One command, or the COMMIT, took all the others down: each gets a transaction and an answer of its own.
+            for pending in batch:
+                self._run_batch([pending])
+            return
+        for pending, (result, failure) in zip(batch, outcomes, strict=True):
+            pending.answer(result, failure)
+
+    def _commit_together(self, batch: list[Pending[Any]]) -> list[tuple[Any, BaseException | None]]:
+        """Run each command under a savepoint of one transaction and commit; after an exception nothing is committed."""
+        connection = self._connection
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            outcomes = [self._attempt(pending, alone=len(batch) == 1) for pending in batch]
+            if connection.in_transaction:
+                connection.execute("COMMIT")
+            return outcomes
+        except apsw.Error as error:
+            self._roll_back()
+            raise store_error(error) from error
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def _attempt(self, pending: Pending[Any], *, alone: bool) -> tuple[Any, BaseException | None]:
+        connection = self._connection
+        try:
+            if alone:
+                return pending.command(WriteTx(connection)), None
+            connection.execute("SAVEPOINT command")
+            result = pending.command(WriteTx(connection))
+            connection.execute("RELEASE command")
+            return result, None
+        except Exception as error:
+            failure: Exception = store_error(error) if isinstance(error, apsw.Error) else error
+            if failure is not error:
+                failure.__cause__ = error
+            if alone:
+                self._roll_back()
+                return None, failure
+            # A full disk or an I/O error rolls back the whole transaction, not the savepoint alone
+            # (https://www.sqlite.org/lang_transaction.html, "Response To Errors Within A Transaction").
+            if not connection.in_transaction:
+                raise _Aborted from failure
+            connection.execute("ROLLBACK TO command")
+            connection.execute("RELEASE command")
+            return None, failure
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    def _note_wal_pages(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+        self.wal_pages = pages
+        return apsw.SQLITE_OK
+
+    def _checkpoint(self) -> None:
+        """Let the WAL start over: between two commits nobody else writes, so PASSIVE can finish if no reader is behind."""
+        try:
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.Error as error:
+            _log.warning("checkpoint failed: %s", error)
