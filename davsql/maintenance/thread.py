@@ -11,7 +11,7 @@ from davsql.errors import StoreBusy, StoreError
 from davsql.maintenance.gc import collect_garbage
 from davsql.store.store import Store
 
-CHECKPOINT_PAGES = 1000  # in the WAL before a checkpoint is worth its fsync; SQLite's own default
+CHECKPOINT_BYTES = 8 * 1024 * 1024  # in the WAL before a checkpoint is worth its fsync
 POLL_S = 0.25
 
 _log = logging.getLogger(__name__)
@@ -46,13 +46,13 @@ class Maintenance:
 
     def _run(self) -> None:
         next_gc = time.monotonic()
-        seen_pages = 0
+        seen_bytes = 0
         while not self._stopping.wait(POLL_S):
             try:
-                pages = self._store.wal_pages
-                if pages >= CHECKPOINT_PAGES and pages != seen_pages:
+                wal_bytes = self._store.wal_bytes
+                if wal_bytes >= CHECKPOINT_BYTES and wal_bytes != seen_bytes:
                     self._store.checkpoint()
-                    seen_pages = pages
+                    seen_bytes = wal_bytes
                 if time.monotonic() >= next_gc:
                     next_gc = time.monotonic() + self._options.gc_interval_s
                     self._collect()

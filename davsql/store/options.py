@@ -29,4 +29,4 @@ class StoreOptions:
     max_properties: int = 256  # dead properties of one resource
     max_property_bytes: int = 64 * 1024
     max_locks: int = 1000  # active locks of one principal
-    page_size: int = 4096  # of a new file, bytes
+    page_size: int = 8192  # of a new file, bytes; figures in docs/tuning.md

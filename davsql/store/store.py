@@ -207,9 +207,9 @@ class Store:
         return self._writer.run(command)
 
     @property
-    def wal_pages(self) -> int:
-        """Pages in the WAL after the last commit of this process."""
-        return self._writer.wal_pages
+    def wal_bytes(self) -> int:
+        """Size of what the WAL holds after the last commit of this process."""
+        return self._writer.wal_bytes
 
     def checkpoint(self) -> tuple[int, int]:
         """Copy the WAL into the database as far as no reader needs it, beside the writer (PASSIVE).

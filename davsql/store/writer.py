@@ -26,7 +26,7 @@ Command = Callable[[WriteTx], Result]
 
 BATCH_COMMANDS = 256  # at most in one COMMIT
 BATCH_BYTES = 16 * 1024 * 1024  # of staged content in one COMMIT: WAL suits transactions well below 100 MB
-WAL_PAGES_LIMIT = 16_000  # above it (64 MB of 4 KiB pages) the writer itself lets the WAL start over
+WAL_BYTES_LIMIT = 64 * 1024 * 1024  # above it the writer itself lets the WAL start over
 
 _log = logging.getLogger(__name__)
 
@@ -78,8 +78,9 @@ class Writer:
         self._gate = threading.Condition()  # guards _is_closing; waited on for a place in the queue
         self._waiting = 0  # callers that wait for a place
         self._is_closing = False
-        self.wal_pages = 0  # in the WAL after the last commit
-        connection.set_wal_hook(self._note_wal_pages)
+        self.wal_bytes = 0  # in the WAL after the last commit
+        self._page_size: int = connection.pragma("page_size")
+        connection.set_wal_hook(self._note_wal)
         self._thread = threading.Thread(target=self._run, name="davsql-writer", daemon=True)
         self._thread.start()
 
@@ -142,7 +143,7 @@ class Writer:
         try:
             while batch := self._next_batch():
                 self._run_batch(batch)
-                if self.wal_pages > WAL_PAGES_LIMIT:
+                if self.wal_bytes > WAL_BYTES_LIMIT:
                     self._checkpoint()
         except BaseException as error:
             _log.critical("the writer stopped; restart davsql", exc_info=error)
@@ -238,13 +239,15 @@ class Writer:
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 
-    def _note_wal_pages(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
-        self.wal_pages = pages
+    def _note_wal(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+        self.wal_bytes = pages * self._page_size
         return apsw.SQLITE_OK
 
     def _checkpoint(self) -> None:
         """Let the WAL start over: between two commits nobody else writes, so PASSIVE can finish if no reader is behind."""
         try:
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.BusyError:
+            pass  # the checkpointer is at it
         except apsw.Error as error:
             _log.warning("checkpoint failed: %s", error)
