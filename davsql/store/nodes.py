@@ -68,7 +68,7 @@ class Chain:
 
 def resolve(tx: ReadTx, path: DavPath) -> Chain:
     """Find the nodes along `path`."""
-    keys = json.dumps(path.keys, ensure_ascii=False)
+    keys = json.dumps(path.keys)
     return Chain(path, [Node._make(row) for row in tx.rows(RESOLVE, {"keys": keys})])
 
 
