@@ -1,0 +1,1 @@
+"""HTTP over cheroot: request framing, keep-alive, threads, signals and the order of stopping. Knows no WebDAV."""

@@ -1,0 +1,136 @@
+"""The HTTP server: cheroot's listener and selector around our connections and threads."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import queue
+import sys
+import threading
+import time
+from typing import Any
+
+from cheroot.server import HTTPServer
+
+from davsql.server.connection import Connection, as_connection
+from davsql.server.environ import base_environ
+from davsql.server.options import ServerOptions
+from davsql.server.pool import WorkerPool
+from davsql.server.response import Application
+
+if sys.platform != "win32":
+    import resource
+
+log = logging.getLogger(__name__)
+
+REFUSALS_MAX = 100  # connections that wait for their 503; beyond, they are closed without one
+NO_DESCRIPTOR_PAUSE_S = 0.2
+
+
+class HttpServer(HTTPServer):
+    """Serves a WSGI application: `prepare()`, then `serve()`, which returns after `stop()` from another thread."""
+
+    ConnectionClass = Connection
+    nodelay = True
+    expiration_interval = 0.1
+    _unservicable_conns: queue.Queue[Any]
+
+    def __init__(self, bind: tuple[str, int], application: Application, options: ServerOptions | None = None) -> None:
+        self.options = options or ServerOptions()
+        super().__init__(bind, None, minthreads=1, reuse_port=self.options.reuse_port)
+        self.application = application
+        self.requests = WorkerPool(self)
+        self.timeout = self.options.timeout_s  # type: ignore[assignment]  # the stubs want int
+        self.request_queue_size = self.options.backlog
+        self.keep_alive_conn_limit = self.options.keep_alive_connections
+        self.shutdown_timeout = self.options.shutdown_timeout_s  # type: ignore[assignment]
+        self.connections_open: set[Connection] = set()
+        self.connections_max = _connections_max(self.options.connections_max)
+        self.base_environ: dict[str, Any] = {}
+        self._stop_lock = threading.Lock()
+
+    def prepare(self) -> None:
+        """Bind, listen and start the threads; `bind_addr` is the real address afterwards.
+
+        Raises:
+            OSError: the address cannot be used.
+        """
+        super().prepare()
+        self.base_environ = base_environ(self.bind_addr)
+
+    def stop(self) -> None:
+        """Stop accepting, end idle connections, give running requests their time, cut what is left, join the threads.
+
+        A body whose reading is cut gives IncompleteBody. Returns within `shutdown_timeout_s` and a few seconds.
+        A second caller waits for the first.
+        """
+        with self._stop_lock:
+            if not self.ready:
+                return
+            super().stop()
+            for connection in tuple(self.connections_open):
+                connection.close()
+
+    def hurry(self) -> None:
+        """Make a `stop()` that is under way, or to come, cut running requests at once."""
+        self.requests.hurry()
+
+    def interrupt_connections(self) -> None:
+        """Cut all connections, so that the threads that serve them end."""
+        for connection in tuple(self.connections_open):
+            connection.interrupt()
+
+    def process_conn(self, conn: Connection) -> None:
+        """Give a connection to a thread: called for new ones, and when the selector sees bytes."""
+        if conn.is_new:
+            conn.is_new = False
+            if len(self.connections_open) > self.connections_max:
+                self._refuse(conn)
+            elif conn.peek():
+                self.put_conn(conn)  # to a thread if a request is there, else to the selector
+            else:
+                conn.close()
+        elif self._unservicable_conns.qsize() > REFUSALS_MAX and self.requests.qsize >= self.options.queue_size:
+            conn.close()
+        else:
+            super().process_conn(conn)
+
+    def put_conn(self, conn: Connection) -> None:
+        """Give a connection to the selector; while the server stops, that may be closed already."""
+        try:
+            super().put_conn(conn)
+        except (OSError, ValueError, KeyError, AttributeError, RuntimeError):
+            if self.ready:
+                log.exception("a connection could not be put back")
+            conn.close()
+
+    def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
+        """What cheroot has to say, to the log."""
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            log.error("no file descriptor is left for a new connection")
+            time.sleep(NO_DESCRIPTOR_PAUSE_S)  # cheroot would try again at once, and for ever
+            return
+        log.log(level, "%s", msg, exc_info=error if traceback else None)
+
+    def _refuse(self, conn: Connection) -> None:
+        if self._unservicable_conns.qsize() > REFUSALS_MAX:
+            conn.close()
+        else:
+            self._unservicable_conns.put(conn)
+
+    def _serve_unservicable(self) -> None:
+        """cheroot runs this in a thread of its own for the connections that found no place."""
+        while self.ready:
+            connection = as_connection(self._unservicable_conns.get())
+            if connection is None:
+                return
+            connection.refuse_busy()
+
+
+def _connections_max(wanted: int) -> int:
+    """No more than the process has descriptors for, with a reserve for the store."""
+    if sys.platform == "win32":
+        return wanted
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return wanted if limit == resource.RLIM_INFINITY else max(1, min(wanted, limit - max(32, limit // 4)))

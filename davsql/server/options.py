@@ -1,0 +1,29 @@
+"""What can be set about the HTTP side; config.py fills it from the file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """Limits, timeouts and sizes of the HTTP server. The defaults suit a small office on one machine."""
+
+    threads: int = 16  # always there
+    threads_max: int = 128  # more are started while all others wait for slow clients
+    queue_size: int = 512  # connections with a request that may wait for a thread; beyond: 503
+    connections_max: int = 2000  # open at one time, also bounded by the descriptors of the process; beyond: 503
+    keep_alive_connections: int = 1000  # idle ones; beyond: closed after the answer
+    backlog: int = 512
+    timeout_s: float = 75.0  # idle between two requests of one connection
+    header_timeout_s: float = 20.0  # from the first byte of a request, or from accept, to the end of its head
+    stall_timeout_s: float = 30.0  # without one byte of a body, or without the client taking one of the answer
+    rate_min: int = 500  # bytes a second of a body or an answer, on average over the time waited for the client
+    rate_grace_s: float = 20.0  # before the rate counts
+    shutdown_timeout_s: float = 10.0  # for running requests when the server stops
+    header_limit: int = 64 * 1024  # bytes of request line and header; beyond: 431
+    header_lines_limit: int = 256
+    target_limit: int = 16 * 1024  # bytes of the request target; beyond: 414
+    drain_limit: int = 256 * 1024  # bytes of an unread body that are read away to keep the connection
+    drain_timeout_s: float = 2.0
+    reuse_port: bool = False  # several processes on one port, connections spread by the system

@@ -1,0 +1,203 @@
+"""The socket of one connection, with its timeouts and the bytes that were read but not used yet.
+
+On Linux the kernel keeps the timeouts (SO_RCVTIMEO, SO_SNDTIMEO): one system call an operation, where Python's own
+timeouts need a poll before each. One thread at a time uses a wire; only `interrupt` may come from another.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+import time
+from contextlib import suppress
+
+from davsql.server.options import ServerOptions
+
+RECEIVE_BYTES = 64 * 1024  # one read of heads and chunk lines
+JOIN_LIMIT = 64 * 1024  # below this, copying parts together is cheaper than a scattered send
+LINGER_DRAIN_BYTES = 64 * 1024 * 1024  # what a closing connection reads away at most so that no RST hides the answer
+
+HAS_KERNEL_TIMEOUTS = sys.platform == "linux"
+
+
+class ClientGoneError(ConnectionError):
+    """Nothing more can be sent: the client closed, takes nothing, or the server is stopping."""
+
+
+class Wire:
+    """Bytes in and out. `has_data`, `closed` and `close` are what cheroot expects of a connection's `rfile`."""
+
+    def __init__(self, sock: socket.socket, options: ServerOptions) -> None:
+        self._socket = sock
+        self._options = options
+        self._buffer = b""
+        self._position = 0
+        self._wait_s = -1.0
+        self.closed = False
+        self.is_interrupted = False
+        self.is_answer_ended_by_close = False  # HTTP/1.0: a FIN would make a part of the answer look whole
+        if HAS_KERNEL_TIMEOUTS:
+            sock.settimeout(None)
+            self._set_kernel_timeout(socket.SO_SNDTIMEO, options.stall_timeout_s)
+
+    # --- in -------------------------------------------------------------------------------------------------------
+
+    def has_data(self) -> bool:
+        """Whether bytes are here that were read and not taken."""
+        return self._position < len(self._buffer)
+
+    def receive(self, limit: int, wait_s: float) -> bytes | None:
+        """Up to `limit` bytes from the socket; b"" when the peer ended its side, None when nothing came in time."""
+        if self.is_interrupted:
+            return b""
+        if wait_s != self._wait_s:
+            self._set_wait(wait_s)
+        try:
+            return self._socket.recv(limit)
+        except (BlockingIOError, TimeoutError):
+            return None
+
+    def receive_if_there(self) -> bytes | None:
+        """Like `receive`, for threads that must not wait."""
+        self._socket.settimeout(0)
+        try:
+            return self._socket.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return None
+        finally:
+            self._restore_timeouts()
+
+    def take_buffered(self, limit: int) -> bytes:
+        """Up to `limit` of the bytes that are here."""
+        start = self._position
+        data = self._buffer[start : start + limit]
+        self._position = start + len(data)
+        return data
+
+    def prepend(self, data: bytes) -> None:
+        """Keep bytes before those that are here."""
+        self._buffer, self._position = data + self._buffer[self._position :], 0
+
+    def append(self, data: bytes) -> None:
+        """Keep bytes behind those that are here."""
+        self._buffer, self._position = self._buffer[self._position :] + data, 0
+
+    def take_line(self, limit: int) -> bytes | None:
+        """A line without its CRLF if a whole one is here; None otherwise.
+
+        Raises:
+            ValueError: there is no line end within `limit` bytes, or LF without CR.
+        """
+        start = self._position
+        end = self._buffer.find(b"\n", start, start + limit)
+        if end < 0:
+            if len(self._buffer) - start >= limit:
+                raise ValueError("line too long")
+            return None
+        line = self._buffer[start:end]
+        if not line.endswith(b"\r"):
+            raise ValueError("LF without CR")
+        self._position = end + 1
+        return line[:-1]
+
+    # --- out ------------------------------------------------------------------------------------------------------
+
+    def send(self, *parts: bytes) -> None:
+        """Send everything, in one system call where the system takes it.
+
+        Raises:
+            ClientGoneError: the client closed, takes nothing for too long, or the server is stopping.
+        """
+        if self.is_interrupted:
+            raise ClientGoneError("the server is stopping")
+        try:
+            if not HAS_KERNEL_TIMEOUTS:
+                self._set_wait(self._options.stall_timeout_s)
+            self._send_parts(parts)
+        except OSError as error:
+            raise ClientGoneError(f"cannot send: {error}") from error
+
+    def _send_parts(self, parts: tuple[bytes, ...]) -> None:
+        size = sum(map(len, parts))
+        if size <= JOIN_LIMIT or not hasattr(self._socket, "sendmsg"):
+            data = parts[0] if len(parts) == 1 else b"".join(parts)
+            sent = self._socket.send(data)
+            if sent == size:
+                return
+        else:
+            sent = self._socket.sendmsg(parts)
+            if sent == size:
+                return
+            data = b"".join(parts)
+        self._send_rest(memoryview(data)[sent:])
+
+    def _send_rest(self, rest: memoryview) -> None:
+        """A send that came back early: the client is slow or the send timeout passed once."""
+        started, sent_total = time.monotonic(), 0
+        while rest:
+            sent = self._socket.send(rest)
+            rest = rest[sent:]
+            sent_total += sent
+            waited_s = time.monotonic() - started
+            if waited_s > self._options.rate_grace_s and sent_total < self._options.rate_min * waited_s:
+                raise TimeoutError("the client takes the answer too slowly")
+
+    def try_send(self, data: bytes) -> None:
+        """Send if that takes no waiting; for threads that must not wait."""
+        with suppress(OSError):
+            self._socket.settimeout(0)
+            try:
+                self._socket.send(data)
+            finally:
+                self._restore_timeouts()
+
+    # --- the end --------------------------------------------------------------------------------------------------
+
+    def interrupt(self) -> None:
+        """Make the thread that uses this wire see its end soon; any thread may call this."""
+        self.is_interrupted = True
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RD if self.is_answer_ended_by_close else socket.SHUT_RDWR)
+
+    def reset(self) -> None:
+        """Make the coming close an RST, so that the client cannot take what it has got for a whole answer."""
+        with suppress(OSError):
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def linger(self, timeout_s: float) -> None:
+        """End our side and read away what still comes: closing with unread bytes would be an RST, which can take the
+        answer away before the client has read it (RFC 9112 9.6).
+        """
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+            deadline, budget = time.monotonic() + timeout_s, LINGER_DRAIN_BYTES
+            while budget > 0 and (left_s := deadline - time.monotonic()) > 0:
+                data = self.receive(4 * RECEIVE_BYTES, left_s)
+                if not data:
+                    return
+                budget -= len(data)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.closed = True
+        with suppress(OSError):
+            self._socket.close()
+
+    # --- timeouts -------------------------------------------------------------------------------------------------
+
+    def _restore_timeouts(self) -> None:
+        self._socket.settimeout(None)
+        self._wait_s = -1.0
+
+    def _set_wait(self, wait_s: float) -> None:
+        self._wait_s = wait_s
+        if HAS_KERNEL_TIMEOUTS:
+            self._set_kernel_timeout(socket.SO_RCVTIMEO, wait_s)
+        else:
+            self._socket.settimeout(wait_s)
+
+    def _set_kernel_timeout(self, option: int, seconds: float) -> None:
+        whole = int(seconds)
+        micros = max(1, int((seconds - whole) * 1_000_000)) if whole == 0 else int((seconds - whole) * 1_000_000)
+        self._socket.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", whole, micros))  # 0, 0 means for ever
