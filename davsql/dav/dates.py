@@ -1,0 +1,76 @@
+"""Dates as HTTP and WebDAV write them. Nodes keep nanoseconds; both formats have whole seconds."""
+
+from __future__ import annotations
+
+import re
+import time
+from calendar import timegm
+from functools import lru_cache
+
+NS_PER_S = 1_000_000_000
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_MONTH_NUMBERS = {name: number for number, name in enumerate(_MONTHS, start=1)}
+
+_TIME = r"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
+# RFC 9110 5.6.7: IMF-fixdate and the two obsolete forms that a recipient must accept.
+_FORMS = (
+    re.compile(rf"[A-Z][a-z]{{2}}, (?P<day>[0-9]{{2}}) (?P<month>[A-Z][a-z]{{2}}) (?P<year>[0-9]{{4}}) {_TIME} GMT"),
+    re.compile(rf"[A-Z][a-z]{{5,8}}, (?P<day>[0-9]{{2}})-(?P<month>[A-Z][a-z]{{2}})-(?P<year>[0-9]{{2}}) {_TIME} GMT"),
+    re.compile(rf"[A-Z][a-z]{{2}} (?P<month>[A-Z][a-z]{{2}}) (?P<day>[ 0-9][0-9]) {_TIME} (?P<year>[0-9]{{4}})"),
+)
+
+
+def http_date(ns: int) -> str:
+    """A time as IMF-fixdate, `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 5.6.7); fractions are cut off."""
+    return _http_date(ns // NS_PER_S)
+
+
+def iso_date(ns: int) -> str:
+    """A time as RFC 3339 in UTC, `1994-11-06T08:49:37Z`: the form of DAV:creationdate (RFC 4918 15.1)."""
+    return _iso_date(ns // NS_PER_S)
+
+
+def parse_http_date(text: str) -> int | None:
+    """Seconds since the epoch of a date in one of the three forms of RFC 9110 5.6.7; None for anything else."""
+    for form in _FORMS:
+        if (match := form.fullmatch(text)) is not None:
+            return _seconds(match)
+    return None
+
+
+# Members of a collection were often written within few seconds of each other, and a file is asked for again.
+@lru_cache(maxsize=4096)
+def _http_date(seconds: int) -> str:
+    year, month, day, hour, minute, second, weekday = time.gmtime(seconds)[:7]
+    date = f"{_DAYS[weekday]}, {day:02d} {_MONTHS[month - 1]} {year:04d}"
+    return f"{date} {hour:02d}:{minute:02d}:{second:02d} GMT"
+
+
+@lru_cache(maxsize=4096)
+def _iso_date(seconds: int) -> str:
+    year, month, day, hour, minute, second = time.gmtime(seconds)[:6]
+    return f"{year:04d}-{month:02d}-{day:02d}T{hour:02d}:{minute:02d}:{second:02d}Z"
+
+
+def _seconds(match: re.Match[str]) -> int | None:
+    month = _MONTH_NUMBERS.get(match["month"])
+    year, day = int(match["year"]), int(match["day"])
+    hour, minute, second = int(match["hour"]), int(match["minute"]), int(match["second"])
+    if month is None or not (1 <= day <= 31 and hour < 24 and minute < 60 and second <= 60):
+        return None
+    if len(match["year"]) == 2:
+        year = _full_year(year)
+    if year < 1:
+        return None
+    seconds = timegm((year, month, day, hour, minute, second))
+    # timegm takes the 31st of a short month for a day of the next one.
+    return seconds if time.gmtime(seconds - second)[2] == day else None
+
+
+def _full_year(two_digits: int) -> int:
+    """RFC 9110 5.6.7: what seems more than 50 years ahead is the most recent past year with these digits."""
+    now = time.gmtime()[0]
+    year = now - now % 100 + two_digits
+    return year - 100 if year > now + 50 else year

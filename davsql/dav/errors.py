@@ -1,0 +1,81 @@
+"""Errors of the store and of parsing as HTTP statuses: one table, once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from davsql import errors
+from davsql.dav.multistatus import error_body
+from davsql.dav.responses import HttpError, Response
+
+if TYPE_CHECKING:
+    from davsql.dav.request import Share
+
+
+class Rule(NamedTuple):
+    """What an error becomes."""
+
+    status: int
+    message: str | None  # None: the error's own words, which speak of the request and of nothing inside
+    condition: str | None = None  # RFC 4918 16
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+_CLOSE = (("Connection", "close"),)  # nobody knows where the next request would begin
+_RETRY = (("Retry-After", str(errors.StoreBusy.retry_after_s)),)
+_INTERNAL_MESSAGE = "The server could not do this because of an error of its own."
+_INTERNAL = Rule(500, _INTERNAL_MESSAGE)
+
+RULES: dict[type[errors.DavsqlError], Rule] = {
+    errors.InvalidPath: Rule(400, None),
+    errors.NameTooLong: Rule(403, None),
+    errors.PathTooLong: Rule(414, None),
+    errors.PathTooDeep: Rule(403, None),
+    errors.IncompleteBody: Rule(400, "The body ended early; nothing was changed.", None, _CLOSE),
+    errors.MalformedBody: Rule(400, "The chunked body is malformed; nothing was changed.", None, _CLOSE),
+    errors.NotFound: Rule(404, "There is no such resource."),
+    errors.ParentMissing: Rule(409, "The collection that should hold this resource does not exist."),
+    errors.AlreadyExists: Rule(405, "There is a resource already."),
+    errors.OverwriteRefused: Rule(412, "The destination exists and Overwrite is F."),
+    errors.IsCollection: Rule(405, "This is a collection."),
+    errors.ForbiddenTarget: Rule(403, "The root stays, and nothing goes onto or into itself."),
+    errors.PreconditionFailed: Rule(412, "A condition of the request does not hold."),
+    errors.Locked: Rule(423, "A lock protects this resource.", "lock-token-submitted"),
+    errors.LockConflict: Rule(423, "A lock is held that does not go with the new one.", "no-conflicting-lock"),
+    errors.LockTokenMismatch: Rule(409, "No such lock covers this resource.", "lock-token-matches-request-uri"),
+    errors.LockNotOwned: Rule(403, "The lock belongs to somebody else."),
+    errors.TooManyProperties: Rule(507, "The limit on properties of this resource is reached."),
+    errors.TooManyLocks: Rule(507, "The limit on locks is reached."),
+    errors.StoreReadOnly: Rule(403, "This share is read-only."),
+    errors.StoreBusy: Rule(503, "The server is busy; nothing was changed.", None, _RETRY),
+    errors.StoreFull: Rule(507, "No space is left; nothing was changed."),
+    errors.StoreUnavailable: Rule(503, "The store cannot be used at the moment.", None, _RETRY),
+    errors.StoreDamaged: _INTERNAL,
+    errors.StoreVersionError: _INTERNAL,
+    errors.NotAStore: _INTERNAL,
+}
+
+
+def as_http_error(error: errors.DavsqlError, share: Share | None) -> HttpError:
+    """The HTTP error that `error` means for a request to `share`."""
+    rule = next((RULES[kind] for kind in type(error).__mro__ if kind in RULES), _INTERNAL)
+    hrefs: tuple[str, ...] = ()
+    if isinstance(error, errors.Locked | errors.LockConflict) and share is not None:
+        hrefs = tuple(share.href(path) for path in error.paths)
+    message = str(error) if rule.message is None else rule.message
+    return HttpError(rule.status, message, condition=rule.condition, hrefs=hrefs, headers=rule.headers)
+
+
+def internal_error() -> HttpError:
+    """What a client learns of an error nobody expected."""
+    return HttpError(_INTERNAL.status, _INTERNAL_MESSAGE)
+
+
+def error_response(error: HttpError) -> Response:
+    """An error as it goes out: a DAV:error document when a condition has a name (RFC 4918 16), else a line of text."""
+    if error.condition is not None:
+        content_type, body = "application/xml; charset=utf-8", error_body(error.condition, error.hrefs)
+    else:
+        content_type, body = "text/plain; charset=utf-8", f"{error.message}\n".encode("utf-8", "backslashreplace")
+    headers = [("Content-Type", content_type), ("X-Content-Type-Options", "nosniff"), *error.headers]
+    return Response(error.status, headers, body)

@@ -1,0 +1,168 @@
+"""PROPFIND (RFC 4918 9.1): one answer from a fixed number of queries per page of members."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from davsql.dav import multistatus
+from davsql.dav.conditions import parse_depth, state_holds
+from davsql.dav.multistatus import escape
+from davsql.dav.properties import QUOTA, Plan, asks_for_quota, plan_without_quota
+from davsql.dav.request import Request
+from davsql.dav.responses import HttpError, Response
+from davsql.dav.xmlbody import PropfindRequest, parse_propfind, read_body
+from davsql.errors import NotFound
+from davsql.model import DeadProperty, Inode, Lock, Node
+from davsql.paths import encoded_name, lookup_key
+
+if TYPE_CHECKING:
+    from davsql.store.store import Snapshot
+
+PAGE_MEMBERS = 10_000  # of one snapshot
+BLOCK_MEMBERS = 500  # written as one piece
+
+# Finder of macOS 15.4 and later needs 90 s to mount a share that shows quota.
+_AGENTS_WITHOUT_QUOTA = ("WebDAVFS", "WebDAVLib")
+_ROOT_NAME = "davsql"  # display name of a share mounted at the root of the server
+
+# The same collections are listed over and over; encoding a name costs more than all else that is said of it.
+_encoded_name = lru_cache(maxsize=16_384)(encoded_name)
+
+
+class _Page(NamedTuple):
+    """Some nodes and what is known of them, from one snapshot.
+
+    Attributes:
+        locks: the content of lockdiscovery, of nodes that are covered by a lock.
+    """
+
+    nodes: Sequence[Node]
+    dead: Mapping[Inode, Sequence[DeadProperty]]
+    locks: Mapping[Inode, str]
+
+
+def handle(request: Request) -> Response:
+    """Properties of a resource, of it and its members, or of its whole tree.
+
+    Raises:
+        HttpError: 400; 403 with propfind-finite-depth; 412 when the If header does not hold; 413.
+        NotFound.
+    """
+    depth = parse_depth(request, "infinity")
+    asked = parse_propfind(read_body(request))
+    plan = _plan_for(request, asked)
+    with request.store.snapshot() as view:
+        listing = _Listing(request, plan, _top(request, view))
+        if depth == "0" or not listing.top.is_collection:
+            first = listing.page(view, [])
+        elif depth == "1":
+            first = listing.page(view, view.members(listing.top.inode, limit=PAGE_MEMBERS))
+        else:
+            first = listing.page(view, _bounded_tree(request, view, listing.top))
+    return multistatus.multistatus(listing.responses(first, is_paged=depth == "1"))
+
+
+class _Listing:
+    """Writes the responses of one PROPFIND.
+
+    Attributes:
+        top: the request's own resource.
+    """
+
+    def __init__(self, request: Request, plan: Plan, top: Node) -> None:
+        self.top = top
+        self._request = request
+        self._plan = plan
+        self._now = time.time_ns()
+        self._href = escape(request.share.href(request.path, is_collection=top.is_collection))
+
+    def page(self, view: Snapshot, members: Sequence[Node]) -> _Page:
+        """Ask the store for what the plan needs about `top` and `members`, each of which follows its parent."""
+        nodes = [self.top, *members]
+        dead = view.dead_properties([node.inode for node in nodes]) if self._plan.needs_dead else {}
+        locks = self._locks(view, nodes) if self._plan.needs_locks else {}
+        return _Page(nodes, dead, locks)
+
+    def responses(self, page: _Page, *, is_paged: bool) -> Iterator[str]:
+        """All responses in blocks; where there are further pages, each is a snapshot of its own."""
+        yield self._response(self._href, self.top, page)
+        yield from self._blocks(page)
+        while is_paged and len(page.nodes) > PAGE_MEMBERS:
+            after = lookup_key(page.nodes[-1].name)
+            with self._request.store.snapshot() as view:
+                page = self.page(view, view.members(self.top.inode, after=after, limit=PAGE_MEMBERS))
+            yield from self._blocks(page)
+
+    def _blocks(self, page: _Page) -> Iterator[str]:
+        prefixes = {self.top.inode: self._href}
+        for start in range(1, len(page.nodes), BLOCK_MEMBERS):
+            block = []
+            for node in page.nodes[start : start + BLOCK_MEMBERS]:
+                assert node.parent_inode is not None
+                href = prefixes[node.parent_inode] + _encoded_name(node.name)
+                if node.blob_id is None:  # a collection; asked so because this is the inner loop
+                    href += "/"
+                    prefixes[node.inode] = href
+                block.append(self._response(href, node, page))
+            yield "".join(block)
+
+    def _response(self, href: str, node: Node, page: _Page) -> str:
+        inode = node.inode
+        return multistatus.response(
+            href, self._plan.propstats(node, page.dead.get(inode, ()), page.locks.get(inode, ""))
+        )
+
+    def _locks(self, view: Snapshot, nodes: Sequence[Node]) -> dict[Inode, str]:
+        """What lockdiscovery says: a node's own locks and those of depth infinity above it (RFC 4918 6.1, 15.8)."""
+        covering = view.locks_covering(self._request.path)
+        rooted = view.locks_on([node.inode for node in nodes[1:]])
+        if not covering and not rooted:
+            return {}
+        # A lock on a collection that is not the top covers the top, so it is a collection's.
+        is_collection = {node.inode: node.is_collection for node in nodes}
+        rooted[self.top.inode] = covering
+        shown: dict[Inode, str] = {}
+        inherited: dict[Inode, str] = {}
+        for node in nodes:
+            above = inherited.get(node.parent_inode, "") if node.parent_inode is not None else ""
+            own = rooted.get(node.inode, ())
+            written = [self._active_lock(lock, is_collection=is_collection.get(lock.inode, True)) for lock in own]
+            shown[node.inode] = above + "".join(written)
+            inherited[node.inode] = above + "".join(
+                xml for lock, xml in zip(own, written, strict=True) if lock.is_depth_infinity
+            )
+        return shown
+
+    def _active_lock(self, lock: Lock, *, is_collection: bool) -> str:
+        root_href = self._request.share.href(lock.root, is_collection=is_collection)
+        return multistatus.active_lock(lock, root_href, self._now)
+
+
+def _top(request: Request, view: Snapshot) -> Node:
+    node = view.node(request.path)
+    if node is None:
+        raise NotFound(f"{request.path} does not exist")
+    lists = request.preconditions.state_lists
+    if lists is not None and not state_holds(view, request.path, lists):
+        raise HttpError(412, "The If header does not hold.")
+    return node._replace(name=request.share.name or _ROOT_NAME) if request.path.is_root else node
+
+
+def _bounded_tree(request: Request, view: Snapshot, top: Node) -> list[Node]:
+    limit = request.share.options.propfind_infinity_limit
+    tree = view.descendants(top.inode, limit) if limit else None
+    if tree is None:
+        message = f"Depth: infinity is answered for up to {limit} resources; ask with Depth: 1."
+        raise HttpError(403, message, condition="propfind-finite-depth")  # RFC 4918 9.1, 16
+    return tree
+
+
+def _plan_for(request: Request, asked: PropfindRequest) -> Plan:
+    agent = request.header("User-Agent") or ""
+    if not asks_for_quota(asked) or any(name in agent for name in _AGENTS_WITHOUT_QUOTA):
+        return plan_without_quota(asked)
+    space = request.store.space()
+    return Plan(asked, dict(zip(QUOTA, (space.available_bytes, space.used_bytes), strict=True)))

@@ -1,0 +1,52 @@
+"""PROPPATCH (RFC 4918 9.2): all steps are applied in one transaction, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from davsql.dav.multistatus import empty_element, escape, multistatus, propstat, response
+from davsql.dav.properties import is_settable
+from davsql.dav.request import Request
+from davsql.dav.responses import HttpError, Response
+from davsql.dav.xmlbody import PropertyName, parse_proppatch, read_body
+from davsql.errors import TooManyProperties
+
+_PROTECTED = "cannot-modify-protected-property"
+
+
+def handle(request: Request) -> Response:
+    """Set and remove dead properties; 207 says what became of each (RFC 4918 9.2.1).
+
+    Raises:
+        HttpError: 400, 413.
+        NotFound, Locked, PreconditionFailed.
+    """
+    body = read_body(request)
+    if not body:
+        raise HttpError(400, "PROPPATCH needs a propertyupdate document.")
+    updates = parse_proppatch(body)
+    names = list(dict.fromkeys((update.namespace, update.name) for update in updates))
+    refused = [name for name in names if not is_settable(*name)]
+    if refused:
+        # Nothing is changed, but whether the client may change this resource at all comes first.
+        request.store.set_properties(request.path, (), request.guard)
+        return _answer(request, {name: 403 if name in refused else 424 for name in names})
+    try:
+        request.store.set_properties(request.path, updates, request.guard)
+    except TooManyProperties:
+        kept = {(update.namespace, update.name) for update in updates if update.xml is not None}
+        return _answer(request, {name: 507 if name in kept else 424 for name in names})
+    return _answer(request, dict.fromkeys(names, 200))
+
+
+def _answer(request: Request, statuses: Mapping[PropertyName, int]) -> Response:
+    by_status: dict[int, list[str]] = {}
+    for name, status in statuses.items():
+        by_status.setdefault(status, []).append(empty_element(*name))
+    propstats = "".join(
+        propstat(status, "".join(elements), _PROTECTED if status == 403 else None)
+        for status, elements in by_status.items()
+    )
+    # The slash of a collection is left as the client wrote it: to know better would need another query.
+    has_slash = request.environ["REQUEST_URI"].partition("?")[0].endswith("/")
+    return multistatus([response(escape(request.share.href(request.path, is_collection=has_slash)), propstats)])

@@ -1,0 +1,71 @@
+"""PUT (RFC 9110 9.3.4, RFC 4918 9.7): the new content whole, or the old content untouched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from davsql.dav.content import accepted_content_type
+from davsql.dav.request import Request
+from davsql.dav.responses import HttpError, Response
+from davsql.errors import IncompleteBody
+
+BLOCK_BYTES = 256 * 1024
+
+
+def handle(request: Request) -> Response:
+    """Stage the body, compare its length with everything that was said about it, then commit once.
+
+    What can be refused is refused before the body is read: with Expect: 100-continue it is then never sent.
+    """
+    if "HTTP_CONTENT_RANGE" in request.environ:
+        # RFC 9110 14.4: to store a part as if it were the whole would lose the rest.
+        raise HttpError(400, "A part of a file cannot be stored with PUT and Content-Range.")
+    content_length, expected = _lengths(request)
+    guard = request.guard
+    request.store.check_put(request.path, guard)
+    with request.store.upload() as upload:
+        for block in _blocks(request, content_length):
+            upload.write(block)
+        if expected is not None and upload.size != expected:
+            raise IncompleteBody(f"{upload.size} bytes came, {expected} were announced")
+        content_type = accepted_content_type(request.header("Content-Type"))
+        result = upload.commit(request.path, content_type=content_type, guard=guard)
+    return Response(201 if result.created else 204, [("ETag", result.node.etag or "")])
+
+
+def _lengths(request: Request) -> tuple[int | None, int | None]:
+    """Content-Length, and how long the body must be: of a chunked one Finder says it in X-Expected-Entity-Length."""
+    declared = _number(request, "Content-Length")
+    announced = _number(request, "X-Expected-Entity-Length")
+    if declared is not None and announced is not None and declared != announced:
+        raise HttpError(400, "Content-Length and X-Expected-Entity-Length differ.")
+    return declared, announced if declared is None else declared
+
+
+def _number(request: Request, name: str) -> int | None:
+    text = request.header(name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise HttpError(400, f"{name} must be a number of bytes.")
+    return int(text)
+
+
+def _blocks(request: Request, content_length: int | None) -> Iterator[bytes]:
+    """The body in blocks of bounded size.
+
+    Raises:
+        IncompleteBody: it ended before its declared length.
+    """
+    read = request.environ["wsgi.input"].read
+    if content_length is None:  # chunked, or none; the server knows its end
+        while block := read(BLOCK_BYTES):
+            yield block
+        return
+    remaining = content_length
+    while remaining:
+        block = read(min(BLOCK_BYTES, remaining))
+        if not block:
+            raise IncompleteBody(f"{remaining} bytes of the body never came")
+        remaining -= len(block)
+        yield block

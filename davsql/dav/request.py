@@ -1,0 +1,101 @@
+"""One WebDAV request, as the method handlers see it: parsed once, nothing left to interpret twice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from davsql.dav.conditions import parse_preconditions
+from davsql.dav.responses import HttpError
+from davsql.model import Guard, Preconditions
+from davsql.paths import DavPath
+
+if TYPE_CHECKING:
+    from davsql.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class DavOptions:
+    """Limits and switches of the WebDAV side; config.py fills them from the file."""
+
+    propfind_infinity_limit: int = 10_000  # resources in one answer of Depth: infinity; 0 refuses it
+    xml_body_limit: int = 1024 * 1024  # bytes
+    lock_timeout_default_s: int = 600
+    lock_timeout_max_s: int = 3600
+    ranges_limit: int = 16  # ranges in one request
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One store under its mount path."""
+
+    mount: str  # "" for the root of the server, else "/name", percent-encoded
+    store: Store
+    options: DavOptions
+
+    def href(self, path: DavPath, *, is_collection: bool = False) -> str:
+        """The percent-encoded absolute path of a resource, as clients use it."""
+        return self.mount + path.href(is_collection=is_collection)
+
+    @property
+    def name(self) -> str:
+        """The mount's name as people read it; "" for the root."""
+        return DavPath.parse(self.mount or "/").name
+
+    def path_within(self, absolute: DavPath) -> DavPath | None:
+        """The path within this share of a path on the server; None when that lies in another share."""
+        if not self.mount:
+            return absolute
+        mount = DavPath.parse(self.mount)
+        return DavPath(absolute.names[len(mount.names) :]) if absolute.is_within(mount) else None
+
+
+class Request:
+    """Method, path and headers of a request to one share."""
+
+    def __init__(self, environ: Mapping[str, Any], share: Share, path: DavPath) -> None:
+        self.environ = environ
+        self.share = share
+        self.store = share.store
+        self.path = path
+        self.method: str = environ["REQUEST_METHOD"]
+        self._preconditions: Preconditions | None = None
+
+    def header(self, name: str) -> str | None:
+        """The value of a header by its usual name (`If-Match`); None when it was not sent."""
+        key = name.upper().replace("-", "_")
+        if key in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+            return self.environ.get(key) or None
+        value = self.environ.get("HTTP_" + key)
+        return None if value is None else str(value)
+
+    @property
+    def principal(self) -> str:
+        """The authenticated user's name, "" for anonymous."""
+        return str(self.environ.get("wsgidav.auth.user_name") or "")
+
+    @property
+    def preconditions(self) -> Preconditions:
+        """The conditional headers; HttpError 400 when they are malformed."""
+        # Not a cached_property: Python 3.11's takes a lock each time.
+        if self._preconditions is None:
+            self._preconditions = parse_preconditions(self)
+        return self._preconditions
+
+    @property
+    def guard(self) -> Guard:
+        """What the store must find true inside the writing transaction."""
+        return Guard(self.preconditions, self.principal)
+
+    def refuse_body(self) -> None:
+        """Refuse a body where the method has none: to ignore it could do other than what was asked.
+
+        Raises:
+            HttpError: 415.
+        Source: RFC 4918 8.4.
+        """
+        declared = self.environ.get("CONTENT_LENGTH")
+        is_chunked = not declared and "HTTP_TRANSFER_ENCODING" in self.environ
+        if (declared and declared.strip("0")) or (is_chunked and self.environ["wsgi.input"].read(1)):
+            raise HttpError(415, f"A {self.method} request has no body.")
