@@ -45,6 +45,7 @@ def put_content(tx: WriteTx, digest: bytes, data: bytes) -> BlobId:
     """
     found = tx.value(FIND_BLOB, (digest,))
     if found is not None:
+        _heal_last_chunk(tx, BlobId(found), NewChunk(digest, data))
         return BlobId(found)
     blob_id = BlobId(tx.insert(INSERT_BLOB, {"digest": digest, "size": len(data), "now": tx.now}))
     if data:
@@ -61,7 +62,8 @@ def begin_upload(tx: WriteTx) -> tuple[UploadId, BlobId]:
     return UploadId(tx.insert(INSERT_UPLOAD, {"blob_id": blob_id, "now": tx.now})), blob_id
 
 
-GROW_BLOB = "UPDATE blobs SET size = :size WHERE blob_id = :blob_id"
+# Only from where it ends: after a batch that was lost, nothing can be appended any more.
+GROW_BLOB = "UPDATE blobs SET size = :size WHERE blob_id = :blob_id AND size = :start AND digest IS NULL"
 TOUCH_UPLOAD = "UPDATE uploads SET touched_at = :now WHERE upload_id = :upload_id"
 
 
@@ -69,14 +71,16 @@ def stage_chunks(tx: WriteTx, upload_id: UploadId, blob_id: BlobId, start: int, 
     """Append chunks to an unsealed blob whose size is `start`.
 
     Raises:
-        StoreError: the upload is gone (it was stale and GC took it).
+        StoreError: the upload is gone (it was stale and GC took it), or the blob has another size.
     """
     if tx.change(TOUCH_UPLOAD, {"now": tx.now, "upload_id": upload_id}) != 1:
         raise StoreError("the upload took too long and was given up; send the file again")
+    end = start + sum(len(chunk.data) for chunk in chunks)
+    if tx.change(GROW_BLOB, {"size": end, "blob_id": blob_id, "start": start}) != 1:
+        raise StoreError("a part of the upload was lost; send the file again")
     for chunk in chunks:
         _append(tx, blob_id, start, chunk)
         start += len(chunk.data)
-    tx.change(GROW_BLOB, {"size": start, "blob_id": blob_id})
 
 
 SEAL_BLOB = "UPDATE blobs SET digest = :digest WHERE blob_id = :blob_id AND size = :size AND digest IS NULL"
@@ -91,16 +95,21 @@ def seal_upload(
     Raises:
         StoreError: the upload is gone, or not all of it was staged.
     """
-    found = tx.value(FIND_BLOB, (digest,))
-    if found is None and tx.change(SEAL_BLOB, {"digest": digest, "blob_id": blob_id, "size": size}) != 1:
+    if not end_upload(tx, upload_id):  # GC may have begun to take the blob apart
         raise StoreError("the upload took too long and was given up; send the file again")
-    end_upload(tx, upload_id)
-    return blob_id if found is None else BlobId(found)
+    found = tx.value(FIND_BLOB, (digest,))
+    if found is None:
+        if tx.change(SEAL_BLOB, {"digest": digest, "blob_id": blob_id, "size": size}) != 1:
+            raise StoreError("a part of the upload was lost; send the file again")
+        return blob_id
+    start, chunk_digest, _, data = tx.rows(LAST_CHUNK, (blob_id,))[0]
+    _heal_last_chunk(tx, BlobId(found), NewChunk(chunk_digest, data), start)
+    return BlobId(found)
 
 
-def end_upload(tx: WriteTx, upload_id: UploadId) -> None:
-    """Let go of an upload; without a node its blob becomes an orphan."""
-    tx.change(END_UPLOAD, (upload_id,))
+def end_upload(tx: WriteTx, upload_id: UploadId) -> bool:
+    """Let go of an upload; without a node its blob becomes an orphan. False when it was gone already."""
+    return tx.change(END_UPLOAD, (upload_id,)) == 1
 
 
 FIND_CHUNK = "SELECT chunk_id FROM chunks WHERE digest = ? AND size >= 65536"
@@ -111,7 +120,11 @@ INSERT_BLOB_CHUNK = "INSERT INTO blob_chunks (blob_id, start, chunk_id) VALUES (
 
 def _append(tx: WriteTx, blob_id: BlobId, start: int, chunk: NewChunk) -> None:
     found = tx.value(FIND_CHUNK, (chunk.digest,)) if len(chunk.data) >= SHARED_CHUNK_BYTES else None
-    chunk_id = _insert_chunk(tx, chunk) if found is None else ChunkId(found)
+    if found is None:
+        chunk_id = _insert_chunk(tx, chunk)
+    else:
+        chunk_id = ChunkId(found)
+        _heal(tx, chunk_id, chunk.data)
     tx.change(INSERT_BLOB_CHUNK, {"blob_id": blob_id, "start": start, "chunk_id": chunk_id})
 
 
@@ -120,6 +133,36 @@ def _insert_chunk(tx: WriteTx, chunk: NewChunk) -> ChunkId:
     tx.change(INSERT_CHUNK_DATA, {"chunk_id": chunk_id, "data": chunk.data})
     return chunk_id
 
+
+# --- a good copy of bytes that rotted ------------------------------------------------------------------------------
+
+STORED_BYTES = "SELECT data FROM chunk_data WHERE chunk_id = ?"
+REPLACE_BYTES = """
+INSERT INTO chunk_data (chunk_id, data) VALUES (:chunk_id, :data) ON CONFLICT (chunk_id) DO UPDATE SET data = excluded.data
+"""
+LAST_CHUNK = """
+SELECT b.start, c.digest, b.chunk_id, d.data
+FROM blob_chunks AS b
+JOIN chunks AS c ON c.chunk_id = b.chunk_id
+LEFT JOIN chunk_data AS d ON d.chunk_id = b.chunk_id
+WHERE b.blob_id = ? ORDER BY b.start DESC LIMIT 1
+"""
+
+
+def _heal(tx: WriteTx, chunk_id: ChunkId, data: bytes) -> None:
+    """See that a chunk found by its digest holds the bytes: a client that sends a file again must get it back."""
+    if tx.value(STORED_BYTES, (chunk_id,)) != data:
+        tx.change(REPLACE_BYTES, {"chunk_id": chunk_id, "data": data})
+
+
+def _heal_last_chunk(tx: WriteTx, blob_id: BlobId, chunk: NewChunk, start: int = 0) -> None:
+    """The same for the last chunk of a blob found by its digest; full chunks before it were looked at one by one."""
+    last = tx.row(LAST_CHUNK, (blob_id,))
+    if last is not None and last[:2] == (start, chunk.digest) and last[3] != chunk.data:
+        tx.change(REPLACE_BYTES, {"chunk_id": last[2], "data": chunk.data})
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
 
 CHUNKS_FROM = """
 SELECT b.start, c.size, c.digest, d.data

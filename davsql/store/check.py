@@ -88,7 +88,9 @@ RULES = (
         """
         WITH refs (blob_id, n) AS (
           SELECT blob_id, count(*) FROM (
-            SELECT blob_id FROM nodes WHERE blob_id IS NOT NULL UNION ALL SELECT blob_id FROM uploads
+            SELECT blob_id FROM nodes WHERE blob_id IS NOT NULL
+            UNION ALL SELECT blob_id FROM uploads
+            UNION ALL SELECT blob_id FROM pins WHERE blob_id IS NOT NULL
           ) GROUP BY blob_id
         )
         SELECT b.blob_id, b.refcount, coalesce(r.n, 0)

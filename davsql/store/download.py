@@ -79,6 +79,8 @@ class Download:
         position = start
         while position < stop:
             for chunk in self._batch(position, stop):
+                if chunk.start != position and position != start:  # only the first may begin before what is asked for
+                    raise self._damaged(position)
                 data = self._verified(chunk, position)
                 from_, to = position - chunk.start, min(stop - chunk.start, chunk.size)
                 position = chunk.start + to
@@ -90,14 +92,24 @@ class Download:
             with self._readers.snapshot() as tx:
                 batch = chunks_from(tx, self._blob_id, position, stop, READ_BATCH_CHUNKS)
         if not batch:
-            raise StoreDamaged(f"{self.node.name}: nothing is stored from byte {position} on; run `davsql check --deep`")
+            raise self._damaged(position)
         return batch
 
     def _verified(self, chunk: StoredChunk, position: int) -> bytes:
         data = chunk.data
-        is_in_place = chunk.start <= position < chunk.start + chunk.size
-        if data is None or not is_in_place or hashlib.sha256(data).digest() != chunk.digest:
-            raise StoreDamaged(
-                f"{self.node.name}: the chunk at byte {chunk.start} is damaged; run `davsql check --deep`, restore a backup"
-            )
+        is_whole = chunk.size == self.node.size
+        if (
+            data is None
+            or len(data) != chunk.size
+            or not chunk.start <= position < chunk.start + chunk.size <= self.node.size
+            or hashlib.sha256(data).digest() != chunk.digest
+            or (is_whole and chunk.digest != self.node.digest)
+        ):
+            raise self._damaged(position)
         return data
+
+    def _damaged(self, position: int) -> StoreDamaged:
+        return StoreDamaged(
+            f"{self.node.name}: what is stored at byte {position} is missing or damaged; "
+            "run `davsql check --deep` and restore a backup"
+        )

@@ -154,21 +154,19 @@ def insert_lock(tx: WriteTx, node: Node, request: LockRequest, principal: str, m
     """
     if tx.value(COUNT_LOCKS, {"principal": principal, "now": tx.now}) >= max_locks:
         raise TooManyLocks(f"{max_locks} locks are held already; unlock some first")
-    expires_at = tx.now + request.timeout_s * NS_PER_S
-    token = f"urn:uuid:{uuid.uuid4()}"
-    tx.insert(
-        INSERT_LOCK,
-        {
-            **request._asdict(),
-            "scope": request.scope.value,
-            "token": token,
-            "inode": node.inode,
-            "principal": principal,
-            "now": tx.now,
-            "expires_at": expires_at,
-        },
+    made = Lock(
+        token=f"urn:uuid:{uuid.uuid4()}",
+        inode=node.inode,
+        root=path_of(tx, node.inode),
+        scope=request.scope,
+        is_depth_infinity=request.is_depth_infinity,
+        owner_xml=request.owner_xml,
+        principal=principal,
+        timeout_s=request.timeout_s,
+        expires_at=tx.now + request.timeout_s * NS_PER_S,
     )
-    return locks_on(tx, [node.inode])[node.inode][-1]
+    tx.insert(INSERT_LOCK, {**made._asdict(), "scope": made.scope.value, "now": tx.now})
+    return made
 
 
 REFRESH_LOCK = "UPDATE locks SET timeout_s = :timeout_s, expires_at = :expires_at WHERE token = :token"
@@ -213,7 +211,18 @@ def _require_owner(lock: Lock, principal: str) -> None:
         raise LockNotOwned(f"the lock on {lock.root} belongs to another user")
 
 
+# Expired ones too: their rows must not outlive the place of their node.
+DROP_LOCKS_OF_TREE = """
+WITH RECURSIVE up (lock_id, inode) AS (
+  SELECT lock_id, inode FROM locks
+  UNION ALL
+  SELECT up.lock_id, n.parent_inode FROM up JOIN nodes AS n ON n.inode = up.inode
+)
+DELETE FROM locks WHERE lock_id IN (SELECT lock_id FROM up WHERE inode = :top)
+"""
+
+
 def drop_locks_of_tree(tx: WriteTx, top: Node) -> None:
     """End all locks rooted in a tree that is deleted or moved away (RFC 4918 7.6, 9.6, 9.9)."""
-    for lock in [*locks_on(tx, [top.inode]).get(top.inode, ()), *locks_below(tx, top)]:
-        tx.change(DELETE_LOCK, (lock.token,))
+    if tx.value(HAS_LOCKS):
+        tx.change(DROP_LOCKS_OF_TREE, {"top": top.inode})

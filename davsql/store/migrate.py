@@ -15,7 +15,7 @@ import apsw
 from davsql.errors import NotAStore, StoreVersionError
 from davsql.store.transaction import translated
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 GET_META = "SELECT value FROM meta WHERE key = ?"
 SET_META = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"

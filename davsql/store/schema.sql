@@ -1,4 +1,4 @@
--- The whole schema of a davsql store, version 1. Times are nanoseconds since the Unix epoch.
+-- The whole schema of a davsql store, version 2. Times are nanoseconds since the Unix epoch.
 --
 -- Invariants (check.py has a query for each, under the same number):
 --   1  The root is inode 1: a collection, without parent, with an empty name.
@@ -6,7 +6,7 @@
 --   3  Nobody is its own ancestor: every node is reached from the root or from a detached node.
 --   4  Names of siblings are unique in lookup form (NFC); sent_name is kept only where the client's form differs.
 --   5  A file has a sealed blob, a collection has none.
---   6  blobs.refcount is the number of nodes and uploads that refer to the blob.
+--   6  blobs.refcount is the number of nodes, uploads and pins that refer to the blob.
 --   7  blobs.orphaned_at is set exactly while refcount is 0.
 --   8  chunks.refcount is the number of blob_chunks rows that refer to the chunk.
 --   9  The chunks of a blob lie end to end from 0; together they have the blob's size (sealed blobs).
@@ -85,6 +85,30 @@ CREATE TABLE uploads (
 
 CREATE INDEX uploads_touched ON uploads (touched_at);
 
+-- What is in use though no node says so: a blob that a long download reads, a detached tree that a copy is building.
+-- Whoever made a pin touches it now and then; GC ends those that nobody touched for long.
+CREATE TABLE pins (
+  pin_id INTEGER PRIMARY KEY AUTOINCREMENT,
+  blob_id INTEGER REFERENCES blobs (blob_id),
+  inode INTEGER REFERENCES nodes (inode),
+  touched_at INTEGER NOT NULL,
+  CHECK ((blob_id IS NULL) <> (inode IS NULL))
+) STRICT;
+
+CREATE INDEX pins_blob ON pins (blob_id) WHERE blob_id IS NOT NULL;
+CREATE INDEX pins_inode ON pins (inode) WHERE inode IS NOT NULL;
+CREATE INDEX pins_touched ON pins (touched_at);
+
+-- The last run of each maintenance task.
+CREATE TABLE tasks (
+  name TEXT NOT NULL PRIMARY KEY,
+  started_at INTEGER NOT NULL,
+  finished_at INTEGER,      -- NULL: interrupted, or still running
+  outcome TEXT CHECK (outcome IN ('ok', 'failed')),
+  detail TEXT NOT NULL DEFAULT '',  -- for people; for a task that goes on where it stopped: where
+  CHECK ((finished_at IS NULL) = (outcome IS NULL))
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE properties (
   property_id INTEGER PRIMARY KEY,
   inode INTEGER NOT NULL REFERENCES nodes (inode) ON DELETE CASCADE,
@@ -152,6 +176,17 @@ CREATE TRIGGER uploads_insert AFTER INSERT ON uploads BEGIN
 END;
 
 CREATE TRIGGER uploads_delete AFTER DELETE ON uploads BEGIN
+  UPDATE blobs
+  SET refcount = refcount - 1,
+      orphaned_at = CASE WHEN refcount = 1 THEN CAST(unixepoch('subsec') * 1000 AS INTEGER) * 1000000 END
+  WHERE blob_id = old.blob_id;
+END;
+
+CREATE TRIGGER pins_insert AFTER INSERT ON pins WHEN new.blob_id IS NOT NULL BEGIN
+  UPDATE blobs SET refcount = refcount + 1, orphaned_at = NULL WHERE blob_id = new.blob_id;
+END;
+
+CREATE TRIGGER pins_delete AFTER DELETE ON pins WHEN old.blob_id IS NOT NULL BEGIN
   UPDATE blobs
   SET refcount = refcount - 1,
       orphaned_at = CASE WHEN refcount = 1 THEN CAST(unixepoch('subsec') * 1000 AS INTEGER) * 1000000 END

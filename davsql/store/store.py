@@ -216,6 +216,9 @@ class Store:
 
         Returns:
             Pages in the WAL, and how many of them are in the database now.
+
+        Raises:
+            StoreBusy: it would have to wait for somebody; try again later.
         Source: https://www.sqlite.org/c3ref/wal_checkpoint_v2.html
         """
         return self._checkpointer.run()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -97,11 +98,10 @@ class Upload:
         if self._staging is None:
             return
         upload_id, _ = self._staging
-        try:
+        with suppress(StoreError):  # the batch on its way does not matter any more
             self._wait()
+        with suppress(StoreError):  # the store is full or closing: GC finds the stale upload later
             self._writer.run(lambda tx: blobs.end_upload(tx, upload_id))
-        except StoreError:
-            pass  # the store is full or closing: GC finds the stale upload later
 
     def _finish(self, content_type: str | None) -> tuple[Callable[[WriteTx], Content], int]:
         """What the last command does to have the content, and how many bytes it carries."""

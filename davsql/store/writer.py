@@ -34,11 +34,12 @@ _log = logging.getLogger(__name__)
 class Pending(Generic[Result]):
     """A command on its way; `wait` gives its result after COMMIT."""
 
-    __slots__ = ("_answered", "_error", "_result", "command", "size_bytes")
+    __slots__ = ("_answered", "_error", "_result", "command", "is_answered", "size_bytes")
 
     def __init__(self, command: Command[Result], size_bytes: int) -> None:
         self.command = command
         self.size_bytes = size_bytes
+        self.is_answered = False
         self._answered = threading.Lock()
         self._answered.acquire()
         self._result: Result | None = None
@@ -46,11 +47,8 @@ class Pending(Generic[Result]):
 
     def answer(self, result: Result | None, error: BaseException | None) -> None:
         self._result, self._error = result, error
+        self.is_answered = True
         self._answered.release()
-
-    @property
-    def is_answered(self) -> bool:
-        return not self._answered.locked()
 
     def wait(self) -> Result:
         """Block until the command is committed or has failed; call once.
@@ -187,6 +185,10 @@ class Writer:
         except (_Aborted, StoreError) as error:  # _Aborted only where there are several
             if len(batch) == 1:
                 batch[0].answer(None, error)
+                return
+            if isinstance(error, StoreBusy):  # another process had the lock all the time: not that wait for each
+                for pending in batch:
+                    pending.answer(None, StoreBusy(str(error)))
                 return
             # One command, or the COMMIT, took all the others down: each gets a transaction and an answer of its own.
             for pending in batch:

@@ -1,0 +1,33 @@
+-- Pins of long downloads and copies; the last run of each maintenance task.
+
+CREATE TABLE pins (
+  pin_id INTEGER PRIMARY KEY AUTOINCREMENT,
+  blob_id INTEGER REFERENCES blobs (blob_id),
+  inode INTEGER REFERENCES nodes (inode),
+  touched_at INTEGER NOT NULL,
+  CHECK ((blob_id IS NULL) <> (inode IS NULL))
+) STRICT;
+
+CREATE INDEX pins_blob ON pins (blob_id) WHERE blob_id IS NOT NULL;
+CREATE INDEX pins_inode ON pins (inode) WHERE inode IS NOT NULL;
+CREATE INDEX pins_touched ON pins (touched_at);
+
+CREATE TABLE tasks (
+  name TEXT NOT NULL PRIMARY KEY,
+  started_at INTEGER NOT NULL,
+  finished_at INTEGER,      -- NULL: interrupted, or still running
+  outcome TEXT CHECK (outcome IN ('ok', 'failed')),
+  detail TEXT NOT NULL DEFAULT '',  -- for people; for a task that goes on where it stopped: where
+  CHECK ((finished_at IS NULL) = (outcome IS NULL))
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER pins_insert AFTER INSERT ON pins WHEN new.blob_id IS NOT NULL BEGIN
+  UPDATE blobs SET refcount = refcount + 1, orphaned_at = NULL WHERE blob_id = new.blob_id;
+END;
+
+CREATE TRIGGER pins_delete AFTER DELETE ON pins WHEN old.blob_id IS NOT NULL BEGIN
+  UPDATE blobs
+  SET refcount = refcount - 1,
+      orphaned_at = CASE WHEN refcount = 1 THEN CAST(unixepoch('subsec') * 1000 AS INTEGER) * 1000000 END
+  WHERE blob_id = old.blob_id;
+END;
