@@ -1,0 +1,5 @@
+"""`python -m davsql`."""
+
+from davsql.cli.main import main
+
+main()

@@ -1,0 +1,129 @@
+"""`davsql serve`: serve stores over WebDAV until told to stop."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from davsql.cli.logging_setup import set_up_logging
+from davsql.cli.printing import printable
+from davsql.cli.target import file_options, load_config, share_store_options, shares_of
+from davsql.config import Config, ListenOptions, ShareOptions
+from davsql.dav.application import make_application
+from davsql.errors import ListenError
+from davsql.maintenance.thread import Maintenance
+from davsql.paths import encoded_name
+from davsql.server.http import HttpServer
+from davsql.server.run import run
+from davsql.store.store import Store
+
+HOW_TO_MOUNT = """\
+How to use it as a drive:
+  Windows        net use Z: {url}
+  macOS          Finder, Cmd-K, {url}
+  GNOME, KDE     {dav_url} in the file manager's address bar
+  Linux          mount -t davfs {url} /mnt/drive
+  rclone         rclone ls ":webdav,url='{url}':"
+  curl           curl -T FILE {url}
+"""
+
+_SYSTEM_ERROR = re.compile(r"\[(?:Errno|WinError) \d+\] ([^()]*)")
+
+
+@click.command(short_help="Serve stores as network drives (WebDAV).")
+@file_options
+@click.option("--host", metavar="ADDRESS", help="Where to listen: a loopback address.  [default: 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="TCP port, 0 for a free one.  [default: 8080]")
+@click.option("--read-only", "is_read_only", is_flag=True, help="Refuse every change.")
+def serve(db: Path | None, config: Path | None, host: str | None, port: int | None, *, is_read_only: bool) -> None:
+    """Serve stores as network drives (WebDAV) until Ctrl-C or SIGTERM.
+
+    Without --config the one store of --db is served at /; it is made if it is missing. Options here override the
+    configuration file. There are no accounts yet, so davsql listens on loopback addresses only.
+
+    \b
+    Examples:
+      davsql serve
+      davsql serve --db /srv/photos.db --port 8081 --read-only
+      davsql serve --config /etc/davsql.toml
+    """
+    configuration = _with_flags(load_config(config), host, port)
+    shares = tuple(
+        replace(share, read_only=share.read_only or is_read_only) for share in shares_of(db, configuration, config)
+    )
+    _require_loopback(configuration.listen.host)
+    set_up_logging(configuration.log)
+    with ExitStack() as stack:
+        stores = _running_stores(stack, shares, configuration)
+        application = make_application(stores, configuration.dav)
+        listen = configuration.listen
+        server = HttpServer((listen.host, listen.port), application, configuration.server)
+        try:
+            server.prepare()
+        except OSError as error:
+            raise _listen_error(listen, error) from error
+        _announce(server, shares)
+        run(server, on_stop=stack.close)
+    click.echo("davsql stopped")
+
+
+def _with_flags(configuration: Config, host: str | None, port: int | None) -> Config:
+    listen = configuration.listen
+    chosen = replace(listen, host=listen.host if host is None else host, port=listen.port if port is None else port)
+    return replace(configuration, listen=chosen)
+
+
+def _require_loopback(host: str) -> None:
+    """Refuse an address that others reach: without accounts everybody there could read and change everything."""
+    try:
+        found = {entry[4][0] for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+    except (OSError, UnicodeError) as error:
+        raise ListenError(f"{host!r} is no address of this machine ({error}); use --host 127.0.0.1") from error
+    if not all(ipaddress.ip_address(str(address).partition("%")[0]).is_loopback for address in found):
+        raise ListenError(
+            f"refusing to listen on {host!r}: there are no accounts yet, so everybody who reaches it could read and "
+            "change everything; use --host 127.0.0.1, and an SSH tunnel or a reverse proxy that asks for a password"
+        )
+
+
+def _running_stores(stack: ExitStack, shares: tuple[ShareOptions, ...], configuration: Config) -> Mapping[str, Store]:
+    """All stores by mount path, open and looked after; `stack` ends maintenance before it closes any store."""
+    stores: dict[str, Store] = {}
+    for share in shares:
+        if not share.db.exists() and not share.read_only:
+            click.echo(f"making a new store: {printable(share.db)}")
+        options = share_store_options(configuration, share)
+        stores[share.mount] = stack.enter_context(Store.open(share.db, options, create=not share.read_only))
+    for store in stores.values():
+        maintenance = Maintenance(store, configuration.maintenance)
+        maintenance.start()
+        stack.callback(maintenance.stop)
+    return stores
+
+
+def _listen_error(listen: ListenOptions, error: OSError) -> ListenError:
+    # cheroot puts the system's error into the text of its own and drops the number.
+    reason = _SYSTEM_ERROR.search(str(error))
+    return ListenError(
+        f"cannot listen on {listen.host}:{listen.port}: {reason.group(1) if reason else error}; stop the program that "
+        "uses the port, or choose another one with --port"
+    )
+
+
+def _announce(server: HttpServer, shares: tuple[ShareOptions, ...]) -> None:
+    host, port = server.bind_addr[:2]
+    origin = f"//[{host}]:{port}/" if ":" in str(host) else f"//{host}:{port}/"
+    urls = [origin + (encoded_name(share.name) + "/" if share.name else "") for share in shares]
+    for share, url in zip(shares, urls, strict=True):
+        note = " (read-only)" if share.read_only else ""
+        click.echo(f"serving {printable(share.db)} on http:{url}{note}")
+    click.echo("There are no accounts yet: only this machine can reach it.\n")
+    click.echo(HOW_TO_MOUNT.format(url=f"http:{urls[0]}", dav_url=f"dav:{urls[0]}"))
+    click.echo("Ctrl-C stops it.")

@@ -1,0 +1,91 @@
+"""Which store a command is about: the options --db, --config and --share."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from davsql.config import Config, ShareOptions, load
+from davsql.errors import ConfigError
+from davsql.paths import lookup_key
+from davsql.store.options import StoreOptions
+from davsql.store.store import Store
+
+DEFAULT_DB = Path("davsql.db")
+
+_FILE = click.Path(path_type=Path)  # whether it is there is said by whoever opens it, with the remedy
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The one store that a command works on."""
+
+    db: Path
+    options: StoreOptions
+
+    def open(self, *, create: bool = False, read_only: bool = False) -> Store:
+        """Open the store; use it in a `with` statement."""
+        options = replace(self.options, read_only=True) if read_only else self.options
+        return Store.open(self.db, options, create=create)
+
+
+def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --db and --config, handed over as `db` and `config`."""
+    config = click.option("--config", type=_FILE, metavar="FILE", help="Configuration file (TOML).")
+    db = click.option("--db", type=_FILE, metavar="PATH", help=f"The store's file.  [default: {DEFAULT_DB}]")
+    return db(config(command))
+
+
+def target_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --db, --config and --share; the command gets them as one argument, `target`."""
+
+    @functools.wraps(command)
+    def with_target(*args: Any, db: Path | None, config: Path | None, share: str | None, **kwargs: Any) -> Any:
+        return command(*args, target=_target(db, config, share), **kwargs)
+
+    share = click.option("--share", metavar="NAME", help="Which share, when the configuration has several.")
+    return file_options(share(with_target))
+
+
+def shares_of(db: Path | None, configuration: Config, config_file: Path | None) -> tuple[ShareOptions, ...]:
+    """The stores that options and configuration name: that of --db, those of the file, else the default."""
+    if db is not None and configuration.shares:
+        raise click.UsageError(f"--db cannot be used with {config_file}, which has shares of its own.")
+    return configuration.shares or (ShareOptions("", db or DEFAULT_DB),)
+
+
+def load_config(config_file: Path | None) -> Config:
+    """The configuration, or the defaults when there is no file."""
+    return load(config_file) if config_file is not None else Config()
+
+
+def share_store_options(configuration: Config, share: ShareOptions) -> StoreOptions:
+    """How to open the store of a share."""
+    return replace(configuration.store, read_only=share.read_only)
+
+
+def _target(db: Path | None, config_file: Path | None, name: str | None) -> Target:
+    configuration = load_config(config_file)
+    shares = shares_of(db, configuration, config_file)
+    share = _chosen(shares, name, config_file)
+    return Target(share.db, share_store_options(configuration, share))
+
+
+def _chosen(shares: tuple[ShareOptions, ...], name: str | None, config_file: Path | None) -> ShareOptions:
+    if name is None:
+        if len(shares) > 1:
+            names = ", ".join(share.name for share in shares)
+            raise click.UsageError(f"{config_file} has several shares; choose one with --share: {names}")
+        return shares[0]
+    if config_file is None:
+        raise click.UsageError("--share needs --config, whose shares it chooses from.")
+    for share in shares:
+        if lookup_key(share.name) == lookup_key(name.strip("/")):
+            return share
+    names = ", ".join(share.name or "/" for share in shares)
+    raise ConfigError(f"{config_file}: no share is called {name!r}; there are: {names}")

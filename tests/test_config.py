@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from davsql.config import BOUNDS, PER_SHARE, TABLES, Config, ShareOptions, load, option_classes
+from davsql.errors import ConfigError
+
+EXAMPLE = Path(__file__).parent.parent / "config" / "davsql.example.toml"
+
+
+def keys_of_table(table: str) -> list[str]:
+    """Every key that a table of the file may have."""
+    classes = option_classes()
+    keys = [each.name for part in TABLES[table] for each in fields(classes[part])]
+    return [key for key in keys if f"{table}.{key}" not in PER_SHARE]
+
+
+def text_of_table(table: str) -> str:
+    found = re.search(rf"(?ms)^\[{table}\]$(.*?)(?=^\[|\Z)", EXAMPLE.read_text(encoding="utf-8"))
+    assert found is not None, f"the example has no table [{table}]"
+    return found.group(1)
+
+
+def load_text(tmp_path: Path, text: str) -> Config:
+    file = tmp_path / "davsql.toml"
+    file.write_text(text, encoding="utf-8")
+    return load(file)
+
+
+def refusal(tmp_path: Path, text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_text(tmp_path, text)
+    message = str(caught.value)
+    assert message.startswith(str(tmp_path / "davsql.toml"))
+    return message.removeprefix(str(tmp_path / "davsql.toml") + ": ")
+
+
+def test_example__says_the_true_defaults() -> None:
+    assert load(EXAMPLE) == Config()
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_example__documents_every_key(table: str) -> None:
+    text = text_of_table(table)
+    assert [key for key in keys_of_table(table) if not re.search(rf"(?m)^(# )?{key} = ", text)] == []
+
+
+def test_example__its_commented_keys_can_be_set(tmp_path: Path) -> None:
+    text = re.sub(r"(?m)^# (?=\w+ = |\[\[share\]\]$)", "", EXAMPLE.read_text(encoding="utf-8"))
+    config = load_text(tmp_path, text)
+    assert config.store.readers == 8
+    assert config.log.file == tmp_path / "davsql.log"
+    assert config.shares == (
+        ShareOptions("photos", tmp_path / "photos.db"),
+        ShareOptions("documents", Path("/srv/documents.db")),
+    )
+
+
+def test_bounds__are_about_keys_that_exist() -> None:
+    assert [key for key in BOUNDS if key.partition(".")[2] not in keys_of_table(key.partition(".")[0])] == []
+
+
+def test_load__empty_file_gives_the_defaults(tmp_path: Path) -> None:
+    assert load_text(tmp_path, "") == Config()
+
+
+def test_load__sets_what_the_file_says_and_leaves_the_rest(tmp_path: Path) -> None:
+    config = load_text(tmp_path, '[server]\nport = 0\nthreads = 3\ntimeout_s = 9\n[store]\ndurability = "normal"\n')
+    assert (config.listen.port, config.listen.host) == (0, Config().listen.host)
+    assert (config.server.threads, config.server.backlog) == (3, Config().server.backlog)
+    assert config.server.timeout_s == 9.0
+    assert isinstance(config.server.timeout_s, float)
+    assert config.store.durability == "normal"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[sever]\n", "sever: unknown key; did you mean server?"),
+        ("[server]\nprot = 1\n", "server.prot: unknown key; did you mean port?"),
+        ("[log]\nxyzzy = 1\n", "log.xyzzy: unknown key; known here: level, file"),
+        ("server = 1\n", "server: expected a table, found 1"),
+        ("[server]\nport = '80'\n", "server.port: expected a whole number from 0 to 65535, found '80'"),
+        ("[server]\nport = 65536\n", "server.port: expected a whole number from 0 to 65535, found 65536"),
+        ("[server]\nport = true\n", "server.port: expected a whole number from 0 to 65535, found true"),
+        ("[server]\nport = 80.0\n", "server.port: expected a whole number from 0 to 65535, found 80.0"),
+        ("[server]\nhost = 1\n", "server.host: expected text in quotes, found 1"),
+        ("[server]\nreuse_port = 1\n", "server.reuse_port: expected true or false, found 1"),
+        ("[server]\ntimeout_s = -1\n", "server.timeout_s: expected a number of at least 0, found -1"),
+        ("[server]\ntimeout_s = nan\n", "server.timeout_s: expected a number of at least 0, found nan"),
+        ("[server]\ntimeout_s = inf\n", "server.timeout_s: expected a number of at least 0, found inf"),
+        ("[store]\ndurability = 'none'\n", "store.durability: expected one of 'full', 'normal', found 'none'"),
+        ("[store]\nread_only = true\n", "store.read_only: unknown key"),
+        ("[store]\npage_size = 5000\n", "store.page_size: expected a power of two, found 5000"),
+        ("[log]\nfile = ''\n", "log.file: expected a path in quotes, found ''"),
+        ("share = 1\n", "share: expected tables [[share]], found 1"),
+        ("[[share]]\nname = 'a'\n", "share[1].db is missing"),
+        ("[[share]]\nname = 'a'\ndb = 'a.db'\nsize = 1\n", "share[1].size: unknown key"),
+        ("[[share]]\nname = 'a/b'\ndb = 'a.db'\n", "share[1].name: a name cannot hold the character U+002F"),
+        ("[[share]]\nname = '..'\ndb = 'a.db'\n", "share[1].name: a name cannot be '..'"),
+    ],
+)
+def test_load__refuses_and_names_the_key(tmp_path: Path, text: str, message: str) -> None:
+    assert refusal(tmp_path, text).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ("name='a'\ndb='1'", "name='a'\ndb='2'", "share[2].name: another share is called 'a' too"),
+        ("name='\u00e9'\ndb='1'", "name='e\u0301'\ndb='2'", "share[2].name: another share is called"),
+        ("name='a'\ndb='1'", "name='b'\ndb='./1'", "share[2].db: another share uses"),
+        ("name='/'\ndb='1'", "name='b'\ndb='2'", "share.name: a share mounted at / must be the only one"),
+    ],
+)
+def test_load__refuses_shares_that_clash(tmp_path: Path, first: str, second: str, message: str) -> None:
+    assert refusal(tmp_path, f"[[share]]\n{first}\n[[share]]\n{second}\n").startswith(message)
+
+
+def test_load__root_share(tmp_path: Path) -> None:
+    (share,) = load_text(tmp_path, "[[share]]\nname = '/'\ndb = '/srv/a.db'\nread_only = true\n").shares
+    assert (share.mount, share.db, share.read_only) == ("/", Path("/srv/a.db"), True)
+
+
+def test_load__missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"{tmp_path / 'no.toml'}: No such file or directory")):
+        load(tmp_path / "no.toml")
+
+
+def test_load__syntax_error_is_named_with_its_place(tmp_path: Path) -> None:
+    assert "line 2" in refusal(tmp_path, "[server]\nport =\n")
