@@ -9,10 +9,12 @@ import time
 from collections.abc import Callable
 
 from davsql.store import gc
+from davsql.store.pins import end_stale_pins
 from davsql.store.store import Store
 from davsql.store.transaction import WriteTx
 
 STEP_ROWS = 500  # of the tree in one command: a few milliseconds of the writer
+PIN_EXPIRY_NS = 3600 * 10**9  # holders touch their pins every minute
 STEP_CHUNKS = 32  # up to 8 MiB of freed pages in one command
 
 
@@ -42,6 +44,7 @@ def collect_garbage(
     steps: tuple[Callable[[WriteTx], int], ...] = (
         lambda tx: gc.remove_expired_locks(tx, STEP_ROWS),
         lambda tx: gc.end_stale_uploads(tx, tx.now - expiry_ns, STEP_ROWS),
+        lambda tx: end_stale_pins(tx, tx.now - PIN_EXPIRY_NS, STEP_ROWS),
         lambda tx: gc.remove_detached(tx, STEP_ROWS),
         remove_blobs,
         lambda tx: gc.remove_orphaned_chunks(tx, STEP_CHUNKS),

@@ -87,9 +87,7 @@ SEAL_BLOB = "UPDATE blobs SET digest = :digest WHERE blob_id = :blob_id AND size
 END_UPLOAD = "DELETE FROM uploads WHERE upload_id = ?"
 
 
-def seal_upload(
-    tx: WriteTx, upload_id: UploadId, blob_id: BlobId, digest: bytes, size: int
-) -> BlobId:
+def seal_upload(tx: WriteTx, upload_id: UploadId, blob_id: BlobId, digest: bytes, size: int) -> BlobId:
     """Give a complete upload its digest, or find the blob that has these bytes already, and end the upload.
 
     Raises:
@@ -180,3 +178,11 @@ def chunks_from(tx: ReadTx, blob_id: BlobId, offset: int, stop: int, limit: int)
     first = tx.value(CHUNK_AT, {"blob_id": blob_id, "offset": offset})
     bindings = {"blob_id": blob_id, "first": offset if first is None else first, "stop": stop, "limit": limit}
     return [StoredChunk._make(row) for row in tx.rows(CHUNKS_FROM, bindings)]
+
+
+IS_CONTENT = "SELECT EXISTS (SELECT 1 FROM blobs WHERE blob_id = :blob_id AND digest = :digest)"
+
+
+def is_content(tx: ReadTx, blob_id: BlobId, digest: bytes | None) -> bool:
+    """Whether the blob holds, complete, the content with this digest."""
+    return bool(tx.value(IS_CONTENT, {"blob_id": blob_id, "digest": digest}))

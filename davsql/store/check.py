@@ -225,7 +225,9 @@ def _damaged_chunks(tx: ReadTx, progress: Callable[[int, int], None]) -> Iterato
     while rows := tx.rows(NEXT_CHUNKS, (last,)):
         for chunk_id, digest, data in rows:
             if hashlib.sha256(data).digest() != digest:
-                yield Violation(15, f"chunk {chunk_id}: its bytes are not those that were stored; used by {_users(tx, chunk_id)}")
+                yield Violation(
+                    15, f"chunk {chunk_id}: its bytes are not those that were stored; used by {_users(tx, chunk_id)}"
+                )
             last, done = chunk_id, done + len(data)
         progress(done, total)
 

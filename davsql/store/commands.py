@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from davsql.errors import AlreadyExists, ForbiddenTarget, IsCollection, NotFound, OverwriteRefused
-from davsql.model import Guard, Lock, LockRequest, LockResult, Node, PropertyUpdate, PutResult
+from davsql.errors import AlreadyExists, ForbiddenTarget, IsCollection, NotFound, OverwriteRefused, StoreUnavailable
+from davsql.model import Guard, Inode, Lock, LockRequest, LockResult, Node, PropertyUpdate, PutResult
 from davsql.paths import DavPath
-from davsql.store import blobs, locks, nodes, preconditions, properties
+from davsql.store import blobs, locks, nodes, pins, preconditions, properties, trees
 from davsql.store.nodes import Chain, Content
 from davsql.store.options import StoreOptions
+from davsql.store.pins import PinId
 from davsql.store.transaction import ReadTx, WriteTx
 
 EMPTY_DIGEST = bytes.fromhex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
@@ -111,14 +112,64 @@ def copy(
     Raises:
         NotFound, ForbiddenTarget, ParentMissing, OverwriteRefused, PreconditionFailed, PathTooDeep, Locked.
     """
+    node, to_chain = _require_copy(tx, source, destination, guard, options, overwrite=overwrite)
+    _clear(tx, to_chain)
+    top = trees.copy_top(tx, node, to_chain.parent.inode, destination.name)
+    if depth_infinity and node.is_collection:
+        trees.copy_all_members(tx, node.inode, top, len(destination.names), options.max_depth)
+    nodes.touch(tx, to_chain.parent.inode)
+    return to_chain.target is None
+
+
+def begin_copy(
+    tx: WriteTx, source: DavPath, destination: DavPath, guard: Guard, options: StoreOptions, *, overwrite: bool
+) -> tuple[Inode, Inode, PinId]:
+    """Begin the copy of a large collection: check everything, and make its top, detached and pinned.
+
+    Returns:
+        The inodes of the source and of the copy, and the pin.
+
+    Raises:
+        As `copy`.
+    """
+    node, _ = _require_copy(tx, source, destination, guard, options, overwrite=overwrite)
+    top = trees.copy_top(tx, node, None, destination.name)
+    return node.inode, top, pins.pin_tree(tx, top)
+
+
+def finish_copy(
+    tx: WriteTx,
+    source: DavPath,
+    destination: DavPath,
+    guard: Guard,
+    options: StoreOptions,
+    *,
+    overwrite: bool,
+    made: tuple[Inode, PinId],
+) -> bool:
+    """Put a copy that is complete in its place, if everything still holds.
+
+    Returns and raises: as `copy`.
+    """
+    _, to_chain = _require_copy(tx, source, destination, guard, options, overwrite=overwrite)
+    top, pin_id = made
+    if not pins.unpin(tx, pin_id):
+        raise StoreUnavailable("the copy took too long and was given up; try again")
+    _clear(tx, to_chain)
+    nodes.attach(tx, top, to_chain.parent.inode, destination.name)
+    return to_chain.target is None
+
+
+def _require_copy(
+    tx: ReadTx, source: DavPath, destination: DavPath, guard: Guard, options: StoreOptions, *, overwrite: bool
+) -> tuple[Node, Chain]:
+    """The node to copy and where to, if the copy may be made."""
     from_chain = nodes.resolve(tx, source)
     node = _existing(from_chain)
     preconditions.require(tx, from_chain, guard)
     _require_apart(source, destination)
-    nodes.require_depth(tx, destination, options.max_depth, node if depth_infinity else None)
-    to_chain = _cleared(tx, destination, guard, overwrite=overwrite)
-    nodes.copy_tree(tx, node, to_chain.parent.inode, destination.name, with_members=depth_infinity)
-    return to_chain.target is None
+    nodes.require_depth(destination, options.max_depth)
+    return node, _require_destination(tx, destination, guard, overwrite=overwrite)
 
 
 def move(
@@ -138,11 +189,12 @@ def move(
         _require_apart(source, destination)
     locks.require_member_change(tx, from_chain, guard)
     if len(destination.names) > len(source.names):
-        nodes.require_depth(tx, destination, options.max_depth, node)
+        nodes.require_depth(destination, options.max_depth, trees.height(tx, node))
     if is_rename_in_place:  # another Unicode form of the same name
         to_chain = from_chain
     else:
-        to_chain = _cleared(tx, destination, guard, overwrite=overwrite)
+        to_chain = _require_destination(tx, destination, guard, overwrite=overwrite)
+        _clear(tx, to_chain)
     locks.drop_locks_of_tree(tx, node)
     nodes.move_node(tx, node, to_chain.parent.inode, destination.name)
     return to_chain.target is None
@@ -172,9 +224,7 @@ def set_modified_at(tx: WriteTx, target: DavPath, modified_at: int) -> None:
     nodes.touch(tx, _existing(nodes.resolve(tx, target)).inode, modified_at)
 
 
-def lock(
-    tx: WriteTx, target: DavPath, request: LockRequest, guard: Guard, options: StoreOptions
-) -> LockResult:
+def lock(tx: WriteTx, target: DavPath, request: LockRequest, guard: Guard, options: StoreOptions) -> LockResult:
     """Lock a resource; an unmapped URL becomes an empty file first (RFC 4918 7.3, 9.10).
 
     Raises:
@@ -222,7 +272,7 @@ def _existing(chain: Chain) -> Node:
 
 def _require_new_member(tx: ReadTx, chain: Chain, guard: Guard, options: StoreOptions) -> None:
     _ = chain.parent  # ParentMissing
-    nodes.require_depth(tx, chain.path, options.max_depth)
+    nodes.require_depth(chain.path, options.max_depth)
     locks.require_member_change(tx, chain, guard)
 
 
@@ -232,18 +282,21 @@ def _require_apart(source: DavPath, destination: DavPath) -> None:
         raise ForbiddenTarget(f"{source} cannot be copied or moved onto or into itself, nor onto {destination}")
 
 
-def _cleared(tx: WriteTx, destination: DavPath, guard: Guard, *, overwrite: bool) -> Chain:
-    """The destination's chain as it was, with what stood there removed if that is allowed (RFC 4918 9.8.4)."""
+def _require_destination(tx: ReadTx, destination: DavPath, guard: Guard, *, overwrite: bool) -> Chain:
+    """The destination's chain, if something may be put there (RFC 4918 9.8.4, 9.9.3)."""
     chain = nodes.resolve(tx, destination)
-    node = chain.target
-    if node is None:
+    if chain.target is None:
         _ = chain.parent  # ParentMissing
     elif not overwrite:
         raise OverwriteRefused(f"{destination} exists already")
     locks.require_member_change(tx, chain, guard)
-    if node is not None:
-        _remove(tx, node)
     return chain
+
+
+def _clear(tx: WriteTx, chain: Chain) -> None:
+    """Remove what stands at a destination."""
+    if chain.target is not None:
+        _remove(tx, chain.target)
 
 
 def _remove(tx: WriteTx, node: Node) -> None:

@@ -41,7 +41,7 @@ def open_connection(file: Path, role: Role, options: StoreOptions) -> apsw.Conne
     _require_sqlite()
     flags = apsw.SQLITE_OPEN_READWRITE if role is Role.WRITER else apsw.SQLITE_OPEN_READONLY
     with translated():
-        connection = apsw.Connection(str(file), flags=flags)
+        connection = apsw.Connection(str(file), flags=flags, vfs=options.vfs)
         try:
             connection.set_busy_timeout(options.busy_timeout_s * 1000)
             _require_store(connection, file)
@@ -66,7 +66,7 @@ def create_file(file: Path, options: StoreOptions) -> apsw.Connection:
     except OSError as error:
         raise StoreUnavailable(f"{file} cannot be created: {error.strerror}") from error
     with translated():
-        connection = apsw.Connection(str(file), flags=apsw.SQLITE_OPEN_READWRITE)
+        connection = apsw.Connection(str(file), flags=apsw.SQLITE_OPEN_READWRITE, vfs=options.vfs)
         # page_size and auto_vacuum take effect only before the first table (https://www.sqlite.org/pragma.html).
         set_pragma(connection, "page_size", options.page_size)
         set_pragma(connection, "auto_vacuum", _INCREMENTAL)

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from davsql.errors import StoreDamaged
+from davsql.errors import StoreDamaged, StoreError, StoreUnavailable
 from davsql.model import BlobId, Node
-from davsql.store.blobs import StoredChunk, chunks_from
+from davsql.store.blobs import StoredChunk, chunks_from, is_content
+from davsql.store.pins import TOUCH_EVERY_S, PinId, pin_blob, touch_pin, unpin
 from davsql.store.readers import Readers
+from davsql.store.writer import Writer
 
 READ_BATCH_CHUNKS = 4
 
@@ -45,12 +49,17 @@ class Pins:
 class Download:
     """The content of a file as it was when it was opened, whatever happens to the file meanwhile."""
 
-    def __init__(self, node: Node, blob_id: BlobId, readers: Readers, pins: Pins, first: list[StoredChunk]) -> None:
+    def __init__(
+        self, node: Node, blob_id: BlobId, readers: Readers, writer: Writer, pins: Pins, first: list[StoredChunk]
+    ) -> None:
         self.node = node
         self._blob_id = blob_id
         self._readers = readers
         self._pins = pins
         self._first = first
+        self._writer = writer
+        self._pin_id: PinId | None = None  # in the store, so that GC of other processes sees it; short ones do without
+        self._pin_due = time.monotonic() + TOUCH_EVERY_S
         self._is_open = True
         pins.add(blob_id)
 
@@ -67,6 +76,9 @@ class Download:
         if self._is_open:
             self._is_open = False
             self._pins.remove(self._blob_id)
+            if (pin_id := self._pin_id) is not None:
+                with suppress(StoreError):  # GC ends it later
+                    self._writer.submit(lambda tx: unpin(tx, pin_id))
 
     def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         """The bytes from `start` up to `stop` (default: the end), in pieces.
@@ -87,13 +99,30 @@ class Download:
                 yield data if to - from_ == chunk.size else data[from_:to]
 
     def _batch(self, position: int, stop: int) -> list[StoredChunk]:
+        if time.monotonic() >= self._pin_due:
+            self._keep_pinned()
         batch, self._first = self._first, []
         if not batch or not batch[0].start <= position < batch[0].start + batch[0].size:
             with self._readers.snapshot() as tx:
+                # GC of another process may have removed the blob, and a new one may have got its number.
+                if not is_content(tx, self._blob_id, self.node.digest):
+                    raise StoreUnavailable(
+                        f"{self.node.name}: the content was removed during the download; begin again"
+                    )
                 batch = chunks_from(tx, self._blob_id, position, stop, READ_BATCH_CHUNKS)
         if not batch:
             raise self._damaged(position)
         return batch
+
+    def _keep_pinned(self) -> None:
+        """Say in the store that the blob is in use; a store that cannot take it now is asked again in a while."""
+        self._pin_due = time.monotonic() + TOUCH_EVERY_S
+        pin_id = self._pin_id
+        with suppress(StoreError):
+            if pin_id is None:
+                self._pin_id = self._writer.run(lambda tx: pin_blob(tx, self._blob_id))
+            else:
+                self._writer.run(lambda tx: touch_pin(tx, pin_id))
 
     def _verified(self, chunk: StoredChunk, position: int) -> bytes:
         data = chunk.data

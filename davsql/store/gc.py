@@ -12,35 +12,42 @@ from collections.abc import Set
 from davsql.model import BlobId
 from davsql.store.transaction import WriteTx
 
+# Both CTEs are bounded, so that a step is short however many tops there are and however many members one has. Without
+# INDEXED BY the tops would be read all and sorted.
 DELETE_LEAVES = """
+WITH tops AS MATERIALIZED (
+  SELECT inode FROM nodes INDEXED BY nodes_detached
+  WHERE parent_inode IS NULL AND inode <> 1 ORDER BY inode LIMIT :limit
+),
+members AS MATERIALIZED (
+  SELECT n.inode FROM tops JOIN nodes AS n ON n.parent_inode = tops.inode LIMIT :limit
+)
 DELETE FROM nodes WHERE inode IN (
-  SELECT n.inode
-  FROM nodes AS top JOIN nodes AS n ON n.parent_inode = top.inode
-  WHERE top.parent_inode IS NULL AND top.inode <> 1
-    AND NOT EXISTS (SELECT 1 FROM nodes AS member WHERE member.parent_inode = n.inode)
-  LIMIT :limit
+  SELECT inode FROM members AS m WHERE NOT EXISTS (SELECT 1 FROM nodes AS n WHERE n.parent_inode = m.inode)
 )
 """
 DETACH_MEMBERS = """
+WITH tops AS MATERIALIZED (
+  SELECT inode FROM nodes INDEXED BY nodes_detached
+  WHERE parent_inode IS NULL AND inode <> 1 ORDER BY inode LIMIT :limit
+)
 UPDATE nodes SET parent_inode = NULL WHERE inode IN (
-  SELECT n.inode
-  FROM nodes AS top JOIN nodes AS n ON n.parent_inode = top.inode
-  WHERE top.parent_inode IS NULL AND top.inode <> 1
-  LIMIT :limit
+  SELECT n.inode FROM tops JOIN nodes AS n ON n.parent_inode = tops.inode LIMIT :limit
 )
 """
 DELETE_TOPS = """
 DELETE FROM nodes WHERE inode IN (
-  SELECT top.inode FROM nodes AS top
-  WHERE top.parent_inode IS NULL AND top.inode <> 1
-    AND NOT EXISTS (SELECT 1 FROM nodes AS member WHERE member.parent_inode = top.inode)
-  LIMIT :limit
+  SELECT inode FROM nodes INDEXED BY nodes_detached
+  WHERE parent_inode IS NULL AND inode <> 1 ORDER BY inode LIMIT :limit
 )
 """
 
 
 def remove_detached(tx: WriteTx, limit: int) -> int:
-    """Take deleted trees apart from the outside: leaves go, collections that still hold something become tops."""
+    """Take deleted trees apart from the outside: leaves go, collections that still hold something become tops.
+
+    Each statement looks at the same first tops: where the one before found nothing, they have no members any more.
+    """
     return (
         tx.change(DELETE_LEAVES, {"limit": limit})
         or tx.change(DETACH_MEMBERS, {"limit": limit})
@@ -58,7 +65,9 @@ def end_stale_uploads(tx: WriteTx, before: int, limit: int) -> int:
     return tx.change(END_STALE_UPLOADS, {"before": before, "limit": limit})
 
 
-DELETE_EXPIRED_LOCKS = "DELETE FROM locks WHERE lock_id IN (SELECT lock_id FROM locks WHERE expires_at <= :now LIMIT :limit)"
+DELETE_EXPIRED_LOCKS = (
+    "DELETE FROM locks WHERE lock_id IN (SELECT lock_id FROM locks WHERE expires_at <= :now LIMIT :limit)"
+)
 
 
 def remove_expired_locks(tx: WriteTx, limit: int) -> int:

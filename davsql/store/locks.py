@@ -112,9 +112,7 @@ def require_member_change(tx: ReadTx, chain: Chain, guard: Guard) -> None:
 
 def _require_token(groups: Iterable[list[Lock]], guard: Guard) -> None:
     """Each group that holds locks needs one of them submitted by its owner (RFC 4918 6.2, 6.4)."""
-    missing = [
-        group[0].root for group in groups if group and not any(_is_submitted(lock, guard) for lock in group)
-    ]
+    missing = [group[0].root for group in groups if group and not any(_is_submitted(lock, guard) for lock in group)]
     if missing:
         raise Locked(tuple(dict.fromkeys(missing)))
 
@@ -139,9 +137,7 @@ def require_lockable(tx: ReadTx, chain: Chain, request: LockRequest) -> None:
     rivals = locks_covering(tx, chain)
     if request.is_depth_infinity and chain.target is not None:
         rivals = rivals + locks_below(tx, chain.target)
-    roots = [
-        lock.root for lock in rivals if LockScope.EXCLUSIVE in (lock.scope, request.scope)
-    ]
+    roots = [lock.root for lock in rivals if LockScope.EXCLUSIVE in (lock.scope, request.scope)]
     if roots:
         raise LockConflict(tuple(dict.fromkeys(roots)))
 

@@ -12,7 +12,7 @@ from importlib.resources import files
 
 import apsw
 
-from davsql.errors import NotAStore, StoreVersionError
+from davsql.errors import NotAStore, StoreDamaged, StoreVersionError
 from davsql.store.transaction import translated
 
 SCHEMA_VERSION = 2
@@ -25,7 +25,7 @@ INSERT_ROOT = "INSERT INTO nodes (inode, name, node_type, created_at, modified_a
 def create_schema(connection: apsw.Connection) -> None:
     """Fill a new, empty database."""
     with translated(), connection:
-        connection.execute(_sql("schema.sql"))
+        connection.execute(_sql("schema.sql")).fetchall()
         now = time.time_ns()
         for key, value in (("schema_version", SCHEMA_VERSION), ("store_id", uuid.uuid4()), ("created_at", now)):
             connection.execute(SET_META, (key, str(value)))
@@ -51,12 +51,9 @@ def migrate(connection: apsw.Connection) -> int:
 
     Raises:
         StoreVersionError: the file was written by a newer davsql.
+        StoreDamaged: the result would break foreign keys; nothing was changed.
     """
-    found = schema_version(connection)
-    if found > SCHEMA_VERSION:
-        raise StoreVersionError(
-            f"the store has schema version {found}, this davsql knows up to {SCHEMA_VERSION}: install a newer davsql"
-        )
+    found = _known_version(connection)
     if found == SCHEMA_VERSION:
         return found
     with translated():
@@ -64,14 +61,29 @@ def migrate(connection: apsw.Connection) -> int:
         connection.pragma("foreign_keys", 0)
         try:
             connection.execute("BEGIN IMMEDIATE")
-            for script in pending_migrations(schema_version(connection)):
-                connection.execute(script)
+            for script in pending_migrations(_known_version(connection)):  # another process may have been faster
+                connection.execute(script).fetchall()  # a statement that gives rows would end the script
+            broken = connection.execute("PRAGMA foreign_key_check").fetchone()
+            if broken is not None:
+                raise StoreDamaged(
+                    f"the store cannot be migrated, a row of {broken[0]} refers to nothing: restore a backup, or run "
+                    "`davsql check` of the davsql that wrote it"
+                )
             connection.execute(SET_META, ("schema_version", str(SCHEMA_VERSION)))
             connection.execute("COMMIT")
         finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             connection.pragma("foreign_keys", 1)
+    return found
+
+
+def _known_version(connection: apsw.Connection) -> int:
+    found = schema_version(connection)
+    if found > SCHEMA_VERSION:
+        raise StoreVersionError(
+            f"the store has schema version {found}, this davsql knows up to {SCHEMA_VERSION}: install a newer davsql"
+        )
     return found
 
 

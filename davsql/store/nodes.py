@@ -128,7 +128,7 @@ def insert_node(tx: WriteTx, parent: Inode, name: str, content: Content | None, 
     """Make a member of `parent`: a file when `content` is given, else a collection."""
     columns: dict[str, Any] = {
         "parent": parent,
-        **_name_columns(name),
+        **name_columns(name),
         "node_type": int(NodeType.COLLECTION if content is None else NodeType.FILE),
         "blob_id": content and content.blob_id,
         "content_type": content and content.content_type,
@@ -180,9 +180,15 @@ MOVE_NODE = "UPDATE nodes SET parent_inode = :parent, name = :name, sent_name = 
 
 def move_node(tx: WriteTx, node: Node, parent: Inode, name: str) -> None:
     """Give a node, and with it its whole tree, another place."""
-    tx.change(MOVE_NODE, {"parent": parent, **_name_columns(name), "inode": node.inode})
+    tx.change(MOVE_NODE, {"parent": parent, **name_columns(name), "inode": node.inode})
     if node.parent_inode is not None and node.parent_inode != parent:
         touch(tx, node.parent_inode)
+    touch(tx, parent)
+
+
+def attach(tx: WriteTx, inode: Inode, parent: Inode, name: str) -> None:
+    """Put a detached tree in its place."""
+    tx.change(MOVE_NODE, {"parent": parent, **name_columns(name), "inode": inode})
     touch(tx, parent)
 
 
@@ -197,87 +203,13 @@ def detach(tx: WriteTx, node: Node) -> None:
         touch(tx, node.parent_inode)
 
 
-TREE_HEIGHT = """
-WITH RECURSIVE tree (inode, depth) AS (
-  SELECT :top, 0
-  UNION ALL
-  SELECT n.inode, t.depth + 1 FROM tree AS t JOIN nodes AS n ON n.parent_inode = t.inode WHERE n.node_type = 1
-)
-SELECT max(depth) FROM tree
-"""
-
-
-def require_depth(tx: ReadTx, path: DavPath, max_depth: int, top: Node | None = None) -> None:
-    """Raise PathTooDeep if `path`, or a node of the tree `top` once it is there, has more than `max_depth` names."""
-    # Only collections are walked: files lie at most one level below the deepest of them.
-    height = 0 if top is None or not top.is_collection else tx.value(TREE_HEIGHT, {"top": top.inode}) + 1
+def require_depth(path: DavPath, max_depth: int, height: int = 0) -> None:
+    """Raise PathTooDeep if `path`, or what is to lie `height` levels below it, has more than `max_depth` names."""
     if len(path.names) + height > max_depth:
         raise PathTooDeep(f"{path} would be more than {max_depth} levels deep")
 
 
-NEXT_INODE = "SELECT seq + 1 FROM sqlite_sequence WHERE name = 'nodes'"
-PLAN_COPY = """
-INSERT INTO temp.copy_plan (old_inode, new_inode)
-WITH RECURSIVE tree (inode) AS (
-  SELECT inode FROM nodes WHERE parent_inode = :top
-  UNION ALL
-  SELECT n.inode FROM tree AS t JOIN nodes AS n ON n.parent_inode = t.inode
-)
-SELECT :top, :first
-UNION ALL
-SELECT inode, :first + row_number() OVER () FROM tree
-"""
-COPY_MEMBERS = """
-INSERT INTO nodes
-  (inode, parent_inode, name, sent_name, node_type, blob_id, content_type, created_at, modified_at)
-SELECT p.new_inode, up.new_inode, n.name, n.sent_name, n.node_type, n.blob_id, n.content_type, :now, n.modified_at
-FROM temp.copy_plan AS p
-JOIN nodes AS n ON n.inode = p.old_inode
-JOIN temp.copy_plan AS up ON up.old_inode = n.parent_inode
-WHERE p.old_inode <> :top
-"""
-COPY_TOP = """
-INSERT INTO nodes
-  (inode, parent_inode, name, sent_name, node_type, blob_id, content_type, created_at, modified_at)
-SELECT :first, :parent, :name, :sent_name, node_type, blob_id, content_type, :now, modified_at
-FROM nodes WHERE inode = :top
-"""
-COPY_PROPERTIES = """
-INSERT INTO properties (inode, namespace, name, xml)
-SELECT p.new_inode, d.namespace, d.name, d.xml
-FROM temp.copy_plan AS p CROSS JOIN properties AS d ON d.inode = p.old_inode
-"""
-COPY_TOP_PROPERTIES = """
-INSERT INTO properties (inode, namespace, name, xml)
-SELECT :first, namespace, name, xml FROM properties WHERE inode = :top
-"""
-CREATE_COPY_PLAN = """
-CREATE TEMP TABLE IF NOT EXISTS copy_plan (old_inode INTEGER PRIMARY KEY, new_inode INTEGER NOT NULL)
-"""
-CLEAR_COPY_PLAN = "DELETE FROM temp.copy_plan"
-
-
-def copy_tree(tx: WriteTx, top: Node, parent: Inode, name: str, *, with_members: bool) -> None:
-    """Copy a node with its dead properties, and with its tree if asked; content is shared, no byte moves.
-
-    Source: RFC 4918 9.8.2, 9.8.3.
-    """
-    first = tx.value(NEXT_INODE)
-    place = {"first": first, "parent": parent, **_name_columns(name), "now": tx.now, "top": top.inode}
-    if not (with_members and top.is_collection):
-        tx.change(COPY_TOP, place)
-        tx.change(COPY_TOP_PROPERTIES, {"first": first, "top": top.inode})
-    else:
-        tx.change(CREATE_COPY_PLAN)
-        tx.change(PLAN_COPY, {"top": top.inode, "first": first})
-        tx.change(COPY_TOP, place)
-        tx.change(COPY_MEMBERS, {"now": tx.now, "top": top.inode})
-        tx.change(COPY_PROPERTIES)
-        tx.change(CLEAR_COPY_PLAN)
-    touch(tx, parent)
-
-
-def _name_columns(name: str) -> dict[str, str | None]:
+def name_columns(name: str) -> dict[str, str | None]:
+    """The columns that keep a name."""
     key = lookup_key(name)
     return {"name": key, "sent_name": None if key == name else name}
-

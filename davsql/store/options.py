@@ -30,3 +30,4 @@ class StoreOptions:
     max_property_bytes: int = 64 * 1024
     max_locks: int = 1000  # active locks of one principal
     page_size: int = 8192  # of a new file, bytes; figures in docs/tuning.md
+    vfs: str | None = None  # name of a registered SQLite VFS; None: SQLite's own

@@ -150,6 +150,11 @@ CREATE VIEW entries AS
     n.name AS key
   FROM nodes AS n LEFT JOIN blobs AS b ON b.blob_id = n.blob_id;
 
+-- The tops of deleted trees, which GC may take apart.
+CREATE VIEW detached AS
+  SELECT inode FROM nodes
+  WHERE parent_inode IS NULL AND inode <> 1 AND inode NOT IN (SELECT inode FROM pins WHERE inode IS NOT NULL);
+
 -- Refcounts change here and nowhere else.
 
 CREATE TRIGGER nodes_insert AFTER INSERT ON nodes WHEN new.blob_id IS NOT NULL BEGIN

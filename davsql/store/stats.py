@@ -34,7 +34,9 @@ class Stats(NamedTuple):
 
 COUNT_NODES = "SELECT count(*) FILTER (WHERE node_type = 1), count(*) FILTER (WHERE node_type = 2) FROM nodes"
 COUNT_DETACHED = "SELECT count(*) FROM nodes WHERE parent_inode IS NULL AND inode <> 1"
-COUNT_BLOBS = "SELECT count(*), count(orphaned_at), coalesce(sum(size * refcount), 0) FROM blobs WHERE digest IS NOT NULL"
+COUNT_BLOBS = (
+    "SELECT count(*), count(orphaned_at), coalesce(sum(size * refcount), 0) FROM blobs WHERE digest IS NOT NULL"
+)
 COUNT_CHUNKS = "SELECT count(*), coalesce(sum(size), 0) FROM chunks"
 
 

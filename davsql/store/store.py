@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self, TypeVar
 
 import apsw
 
-from davsql.errors import IsCollection, NotFound
+from davsql.errors import IsCollection, NotFound, StoreError
 from davsql.model import (
     NO_GUARD,
     DeadProperty,
@@ -25,7 +27,7 @@ from davsql.model import (
     PropertyUpdate,
 )
 from davsql.paths import DavPath
-from davsql.store import blobs, commands, locks, migrate, nodes, properties, readers, writer
+from davsql.store import blobs, commands, locks, migrate, nodes, pins, properties, readers, trees, writer
 from davsql.store.checkpointer import Checkpointer
 from davsql.store.connection import Role, create_file, open_connection, require_file
 from davsql.store.download import READ_BATCH_CHUNKS, Download, Pins
@@ -173,7 +175,7 @@ class Store:
             if 0 < node.size <= blobs.CHUNK_BYTES:  # a small file: its bytes in the same snapshot
                 first = blobs.chunks_from(tx, node.blob_id, 0, node.size, READ_BATCH_CHUNKS)
             # Pinned before the snapshot ends. GC in between finds a blob that was in use a moment ago and keeps it.
-            return Download(node, node.blob_id, self._readers, self.pins, first)
+            return Download(node, node.blob_id, self._readers, self._writer, self.pins, first)
 
     def check_put(self, target: DavPath, guard: Guard) -> None:
         """Raise now what `Upload.commit` would raise, so that a body is not sent in vain.
@@ -229,9 +231,7 @@ class Store:
 
     def make_collection(self, target: DavPath, guard: Guard = NO_GUARD, *, modified_at: int | None = None) -> Node:
         """See commands.make_collection."""
-        return self.write(
-            lambda tx: commands.make_collection(tx, target, guard, self.options, modified_at=modified_at)
-        )
+        return self.write(lambda tx: commands.make_collection(tx, target, guard, self.options, modified_at=modified_at))
 
     def delete(self, target: DavPath, guard: Guard = NO_GUARD) -> None:
         """See commands.delete."""
@@ -246,20 +246,46 @@ class Store:
         overwrite: bool = True,
         guard: Guard = NO_GUARD,
     ) -> bool:
-        """See commands.copy; True when the destination is new."""
+        """See commands.copy; True when the destination is new. Large trees are copied in steps, see trees.py."""
+        with self._readers.snapshot() as tx:
+            node = nodes.resolve(tx, source).target
+            is_large = depth_infinity and node is not None and trees.is_large(tx, node)
+        if is_large:
+            return self._copy_in_steps(source, destination, overwrite=overwrite, guard=guard)
         return self.write(
             lambda tx: commands.copy(
                 tx, source, destination, guard, self.options, depth_infinity=depth_infinity, overwrite=overwrite
             )
         )
 
-    def move(
-        self, source: DavPath, destination: DavPath, *, overwrite: bool = True, guard: Guard = NO_GUARD
-    ) -> bool:
-        """See commands.move; True when the destination is new."""
-        return self.write(
-            lambda tx: commands.move(tx, source, destination, guard, self.options, overwrite=overwrite)
+    def _copy_in_steps(self, source: DavPath, destination: DavPath, *, overwrite: bool, guard: Guard) -> bool:
+        options = self.options
+        inode, top, pin_id = self.write(
+            lambda tx: commands.begin_copy(tx, source, destination, guard, options, overwrite=overwrite)
         )
+        try:
+            todo = deque([trees.Pending(inode, top, "", len(destination.names))])
+            while todo:
+                front = list(islice(todo, trees.STEP_NODES))
+
+                def step(tx: WriteTx, front: list[trees.Pending] = front) -> tuple[int, list[trees.Pending]]:
+                    pins.touch_pin(tx, pin_id)
+                    return trees.copy_members(tx, front, trees.STEP_NODES, options.max_depth)
+
+                trees.advance(todo, *self.write(step))
+            return self.write(
+                lambda tx: commands.finish_copy(
+                    tx, source, destination, guard, options, overwrite=overwrite, made=(top, pin_id)
+                )
+            )
+        except BaseException:
+            with suppress(StoreError):  # GC finds what is left of the copy
+                self.write(lambda tx: pins.unpin(tx, pin_id))
+            raise
+
+    def move(self, source: DavPath, destination: DavPath, *, overwrite: bool = True, guard: Guard = NO_GUARD) -> bool:
+        """See commands.move; True when the destination is new."""
+        return self.write(lambda tx: commands.move(tx, source, destination, guard, self.options, overwrite=overwrite))
 
     def set_properties(self, target: DavPath, updates: Sequence[PropertyUpdate], guard: Guard = NO_GUARD) -> None:
         """See commands.set_properties."""

@@ -27,7 +27,7 @@ STAGE_BATCH_BYTES = 4 * 1024 * 1024  # bounds one upload's hold on the writer
 
 
 class Upload:
-    """Bytes on their way into the store; made by `Store.upload`. Leaving its `with` block before `commit` drops them."""
+    """Bytes on their way into the store; made by `Store.upload`. Leaving the `with` block before `commit` drops them."""
 
     def __init__(self, writer: Writer, options: StoreOptions) -> None:
         self._writer = writer
@@ -118,9 +118,7 @@ class Upload:
         assert self._staging is not None
         upload_id, blob_id = self._staging
         whole = self._digest.digest()
-        return lambda tx: Content(
-            blobs.seal_upload(tx, upload_id, blob_id, whole, size), whole, size, content_type
-        ), 0
+        return lambda tx: Content(blobs.seal_upload(tx, upload_id, blob_id, whole, size), whole, size, content_type), 0
 
     def _cut_chunk(self) -> None:
         data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)

@@ -143,7 +143,7 @@ class Writer:
                 self._run_batch(batch)
                 if self.wal_bytes > WAL_BYTES_LIMIT:
                     self._checkpoint()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  # whatever it was, callers must not wait for ever
             _log.critical("the writer stopped; restart davsql", exc_info=error)
             self._refuse_all(batch)
 
@@ -222,7 +222,7 @@ class Writer:
             result = pending.command(WriteTx(connection))
             connection.execute("RELEASE command")
             return result, None
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # it goes to the caller, who waits in another thread
             failure: Exception = store_error(error) if isinstance(error, apsw.Error) else error
             if failure is not error:
                 failure.__cause__ = error
@@ -246,7 +246,7 @@ class Writer:
         return apsw.SQLITE_OK
 
     def _checkpoint(self) -> None:
-        """Let the WAL start over: between two commits nobody else writes, so PASSIVE can finish if no reader is behind."""
+        """Let the WAL start over: between two commits nobody writes, so PASSIVE can finish if no reader is behind."""
         try:
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         except apsw.BusyError:

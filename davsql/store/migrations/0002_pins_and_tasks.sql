@@ -21,6 +21,11 @@ CREATE TABLE tasks (
   CHECK ((finished_at IS NULL) = (outcome IS NULL))
 ) STRICT, WITHOUT ROWID;
 
+-- The tops of deleted trees, which GC may take apart.
+CREATE VIEW detached AS
+  SELECT inode FROM nodes
+  WHERE parent_inode IS NULL AND inode <> 1 AND inode NOT IN (SELECT inode FROM pins WHERE inode IS NOT NULL);
+
 CREATE TRIGGER pins_insert AFTER INSERT ON pins WHEN new.blob_id IS NOT NULL BEGIN
   UPDATE blobs SET refcount = refcount + 1, orphaned_at = NULL WHERE blob_id = new.blob_id;
 END;
