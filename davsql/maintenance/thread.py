@@ -1,18 +1,29 @@
-"""The thread that looks after one store: garbage collection and checkpoints, in short steps, until it is stopped."""
+"""The threads that look after one store until they are stopped.
+
+The housekeeper does what must never wait long: checkpoints and garbage collection. The other runs the tasks of
+tasks.py, one at a time, which may take hours. Both work in short steps and end within one when they are stopped.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from davsql.errors import StoreBusy, StoreError
+from davsql.maintenance import tasks
 from davsql.maintenance.gc import collect_garbage
+from davsql.maintenance.tasks import Task, run_task
+from davsql.store.records import task_records
 from davsql.store.store import Store
 
 CHECKPOINT_BYTES = 8 * 1024 * 1024  # in the WAL before a checkpoint is worth its fsync
+QUIET_S = 30.0  # without a commit before the WAL is emptied
 POLL_S = 0.25
+TASKS_POLL_S = 5.0
+MIB = 1024 * 1024
 
 _log = logging.getLogger(__name__)
 
@@ -24,48 +35,75 @@ class MaintenanceOptions:
     gc_interval_s: float = 60.0
     gc_grace_s: float = 300.0  # how long content that nothing refers to is kept for downloads that still read it
     upload_expiry_s: float = 24 * 3600.0  # uploads that got no bytes for so long are given up
+    keep_free_mb: int = 64  # free pages kept in the file; more are given back to the file system
+    vacuum_window: str = ""  # "HH:MM-HH:MM", local time: when a full VACUUM may stop writers; "" for never
+    integrity_interval_days: float = 7.0
+    scrub_interval_days: float = 7.0
+    scrub_mb_per_s: float = 20.0
+
+    def make_tasks(self) -> tuple[Task, ...]:
+        """The tasks, in the order in which they run when several are due.
+
+        Raises:
+            ValueError: `vacuum_window` cannot be understood.
+        """
+        return (
+            tasks.QuickCheck(),
+            tasks.IncrementalVacuum(self.keep_free_mb * MIB),
+            tasks.Optimize(),
+            tasks.FullVacuum(self.vacuum_window),
+            tasks.IntegrityCheck(self.integrity_interval_days * tasks.DAY_S),
+            tasks.Scrub(self.scrub_interval_days * tasks.DAY_S, self.scrub_mb_per_s * MIB),
+        )
 
 
 class Maintenance:
-    """Owns the maintenance thread of one store."""
+    """Owns the maintenance threads of one store."""
 
-    def __init__(self, store: Store, options: MaintenanceOptions | None = None) -> None:
+    def __init__(
+        self, store: Store, options: MaintenanceOptions | None = None, more_tasks: Sequence[Task] = ()
+    ) -> None:
         self._store = store
         self._options = options or MaintenanceOptions()
+        self._tasks = (*self._options.make_tasks(), *more_tasks)
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="davsql-maintenance", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._keep_house, name="davsql-housekeeper", daemon=True),
+            threading.Thread(target=self._run_tasks, name="davsql-tasks", daemon=True),
+        ]
 
     def start(self) -> None:
-        self._thread.start()
+        """Begin; nothing is done to a store that is served read-only."""
+        if not self._store.options.read_only:
+            for thread in self._threads:
+                thread.start()
 
     def stop(self) -> None:
-        """End after the step that is running; harmless when never started."""
+        """End after the steps that are running; harmless when never started."""
         self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
 
-    def _run(self) -> None:
+    # --- the housekeeper -----------------------------------------------------------------------------------------
+
+    def _keep_house(self) -> None:
         next_gc = time.monotonic()
-        seen_bytes = 0
+        seen_bytes, seen_at = 0, time.monotonic()
         while not self._stopping.wait(POLL_S):
-            try:
-                wal_bytes = self._store.wal_bytes
-                if wal_bytes >= CHECKPOINT_BYTES and wal_bytes != seen_bytes:
-                    self._store.checkpoint()
-                    seen_bytes = wal_bytes
-                if time.monotonic() >= next_gc:
-                    next_gc = time.monotonic() + self._options.gc_interval_s
-                    self._collect()
-            except StoreBusy as error:
-                _log.info("maintenance waits: %s", error)
-            except StoreError as error:
-                _log.warning("maintenance failed and will try again: %s", error)
-            except Exception:
-                _log.exception("maintenance failed and will try again")
+            wal_bytes, now = self._store.wal_bytes, time.monotonic()
+            if wal_bytes != seen_bytes:
+                if wal_bytes >= CHECKPOINT_BYTES:
+                    self._attempt("checkpoint", self._store.checkpoint)
+                seen_bytes, seen_at = wal_bytes, now
+            elif wal_bytes and now - seen_at > QUIET_S:
+                self._attempt("checkpoint", lambda: self._store.checkpoint(truncate=True))
+                seen_at = now
+            if now >= next_gc:
+                next_gc = now + self._options.gc_interval_s
+                self._attempt("garbage collection", self._collect)
 
     def _collect(self) -> None:
-        if self._store.options.read_only:
-            return
         removed = collect_garbage(
             self._store,
             grace_s=self._options.gc_grace_s,
@@ -74,3 +112,30 @@ class Maintenance:
         )
         if removed:
             _log.info("garbage collection removed %d rows from %s", removed, self._store.file)
+
+    # --- the tasks -----------------------------------------------------------------------------------------------
+
+    def _run_tasks(self) -> None:
+        while not self._stopping.wait(TASKS_POLL_S):
+            for task in self._tasks:
+                if not self._stopping.is_set():
+                    self._attempt(task.name, lambda task=task: self._run_if_due(task))  # type: ignore[misc]
+
+    def _run_if_due(self, task: Task) -> None:
+        with self._store.read() as tx:
+            last = task_records(tx).get(task.name)
+        if task.is_due(self._store, last):
+            detail = run_task(task, self._store, self._stopping.is_set)
+            _log.info("%s of %s is done%s", task.name, self._store.file, f": {detail}" if detail else "")
+
+    def _attempt(self, what: str, work: Callable[[], object]) -> None:
+        """Whatever happens, the thread goes on: the next round tries again."""
+        try:
+            work()
+        except StoreBusy as error:
+            _log.info("%s waits: %s", what, error)
+        except StoreError as error:
+            if not self._stopping.is_set():
+                _log.error("%s failed: %s", what, error)
+        except Exception:  # noqa: BLE001  # a fault of one round must not end them all
+            _log.exception("%s failed", what)

@@ -136,7 +136,8 @@ def _insert_chunk(tx: WriteTx, chunk: NewChunk) -> ChunkId:
 
 STORED_BYTES = "SELECT data FROM chunk_data WHERE chunk_id = ?"
 REPLACE_BYTES = """
-INSERT INTO chunk_data (chunk_id, data) VALUES (:chunk_id, :data) ON CONFLICT (chunk_id) DO UPDATE SET data = excluded.data
+INSERT INTO chunk_data (chunk_id, data) VALUES (:chunk_id, :data)
+ON CONFLICT (chunk_id) DO UPDATE SET data = excluded.data
 """
 LAST_CHUNK = """
 SELECT b.start, c.digest, b.chunk_id, d.data

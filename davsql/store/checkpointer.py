@@ -1,6 +1,7 @@
 """The connection that moves pages from the WAL into the database, beside the writer.
 
-Only PASSIVE, and with no busy timeout: the other modes make the writer wait, or fail with SQLITE_BUSY.
+With no busy timeout: PASSIVE never waits, and TRUNCATE gives up at once instead of holding the writer's lock while it
+waits for readers, which would give the writer SQLITE_BUSY.
 """
 
 from __future__ import annotations
@@ -26,19 +27,23 @@ class Checkpointer:
         self._connection: apsw.Connection | None = None
         self._is_closed = False
 
-    def run(self) -> tuple[int, int]:
-        """Checkpoint as far as no reader needs the WAL.
+    def run(self, *, truncate: bool = False) -> tuple[int, int]:
+        """Checkpoint as far as no reader needs the WAL; with `truncate` all of it, and empty it.
 
         Returns:
             Pages in the WAL, and how many of them are in the database now.
+
+        Raises:
+            StoreBusy: `truncate`, and somebody reads or writes.
         """
+        mode = apsw.SQLITE_CHECKPOINT_TRUNCATE if truncate else apsw.SQLITE_CHECKPOINT_PASSIVE
         with self._lock, translated():
             if self._is_closed:
                 raise StoreUnavailable("the store is closed")
             if self._connection is None:
                 self._connection = open_connection(self._file, Role.WRITER, self._options)
                 self._connection.set_busy_timeout(0)
-            return self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            return self._connection.wal_checkpoint(mode=mode)
 
     def close(self) -> None:
         with self._lock:

@@ -7,6 +7,7 @@ changed. Destination collections, locks and names are checked here and nowhere e
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from davsql.errors import AlreadyExists, ForbiddenTarget, IsCollection, NotFound, OverwriteRefused, StoreUnavailable
 from davsql.model import Guard, Inode, Lock, LockRequest, LockResult, Node, PropertyUpdate, PutResult
@@ -94,16 +95,15 @@ def delete(tx: WriteTx, target: DavPath, guard: Guard) -> None:
     _remove(tx, node)
 
 
-def copy(
-    tx: WriteTx,
-    source: DavPath,
-    destination: DavPath,
-    guard: Guard,
-    options: StoreOptions,
-    *,
-    depth_infinity: bool,
-    overwrite: bool,
-) -> bool:
+class Transfer(NamedTuple):
+    """What COPY and MOVE are asked for."""
+
+    source: DavPath
+    destination: DavPath
+    overwrite: bool
+
+
+def copy(tx: WriteTx, transfer: Transfer, guard: Guard, options: StoreOptions, *, depth_infinity: bool) -> bool:
     """Copy a file or a collection with its dead properties; with its members if `depth_infinity` (RFC 4918 9.8).
 
     Returns:
@@ -112,18 +112,16 @@ def copy(
     Raises:
         NotFound, ForbiddenTarget, ParentMissing, OverwriteRefused, PreconditionFailed, PathTooDeep, Locked.
     """
-    node, to_chain = _require_copy(tx, source, destination, guard, options, overwrite=overwrite)
+    node, to_chain = _require_copy(tx, transfer, guard, options)
     _clear(tx, to_chain)
-    top = trees.copy_top(tx, node, to_chain.parent.inode, destination.name)
+    top = trees.copy_top(tx, node, to_chain.parent.inode, transfer.destination.name)
     if depth_infinity and node.is_collection:
-        trees.copy_all_members(tx, node.inode, top, len(destination.names), options.max_depth)
+        trees.copy_all_members(tx, node.inode, top, len(transfer.destination.names), options.max_depth)
     nodes.touch(tx, to_chain.parent.inode)
     return to_chain.target is None
 
 
-def begin_copy(
-    tx: WriteTx, source: DavPath, destination: DavPath, guard: Guard, options: StoreOptions, *, overwrite: bool
-) -> tuple[Inode, Inode, PinId]:
+def begin_copy(tx: WriteTx, transfer: Transfer, guard: Guard, options: StoreOptions) -> tuple[Inode, Inode, PinId]:
     """Begin the copy of a large collection: check everything, and make its top, detached and pinned.
 
     Returns:
@@ -132,38 +130,30 @@ def begin_copy(
     Raises:
         As `copy`.
     """
-    node, _ = _require_copy(tx, source, destination, guard, options, overwrite=overwrite)
-    top = trees.copy_top(tx, node, None, destination.name)
+    node, _ = _require_copy(tx, transfer, guard, options)
+    top = trees.copy_top(tx, node, None, transfer.destination.name)
     return node.inode, top, pins.pin_tree(tx, top)
 
 
 def finish_copy(
-    tx: WriteTx,
-    source: DavPath,
-    destination: DavPath,
-    guard: Guard,
-    options: StoreOptions,
-    *,
-    overwrite: bool,
-    made: tuple[Inode, PinId],
+    tx: WriteTx, transfer: Transfer, guard: Guard, options: StoreOptions, made: tuple[Inode, PinId]
 ) -> bool:
     """Put a copy that is complete in its place, if everything still holds.
 
     Returns and raises: as `copy`.
     """
-    _, to_chain = _require_copy(tx, source, destination, guard, options, overwrite=overwrite)
+    _, to_chain = _require_copy(tx, transfer, guard, options)
     top, pin_id = made
     if not pins.unpin(tx, pin_id):
         raise StoreUnavailable("the copy took too long and was given up; try again")
     _clear(tx, to_chain)
-    nodes.attach(tx, top, to_chain.parent.inode, destination.name)
+    nodes.attach(tx, top, to_chain.parent.inode, transfer.destination.name)
     return to_chain.target is None
 
 
-def _require_copy(
-    tx: ReadTx, source: DavPath, destination: DavPath, guard: Guard, options: StoreOptions, *, overwrite: bool
-) -> tuple[Node, Chain]:
+def _require_copy(tx: ReadTx, transfer: Transfer, guard: Guard, options: StoreOptions) -> tuple[Node, Chain]:
     """The node to copy and where to, if the copy may be made."""
+    source, destination, overwrite = transfer
     from_chain = nodes.resolve(tx, source)
     node = _existing(from_chain)
     preconditions.require(tx, from_chain, guard)
@@ -172,13 +162,12 @@ def _require_copy(
     return node, _require_destination(tx, destination, guard, overwrite=overwrite)
 
 
-def move(
-    tx: WriteTx, source: DavPath, destination: DavPath, guard: Guard, options: StoreOptions, *, overwrite: bool
-) -> bool:
+def move(tx: WriteTx, transfer: Transfer, guard: Guard, options: StoreOptions) -> bool:
     """Give a file or a collection another place; what was there goes in the same step (RFC 4918 9.9).
 
     Returns and raises: as `copy`.
     """
+    source, destination, overwrite = transfer
     from_chain = nodes.resolve(tx, source)
     node = _existing(from_chain)
     preconditions.require(tx, from_chain, guard)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import apsw
 
-from davsql.errors import NotAStore, NotFound, StoreUnavailable
+from davsql.errors import NotAStore, NotFound, StoreReadOnly, StoreUnavailable
 from davsql.store.options import StoreOptions
 from davsql.store.transaction import translated
 
@@ -59,14 +59,10 @@ def create_file(file: Path, options: StoreOptions) -> apsw.Connection:
         StoreUnavailable: there is a file already, or its folder is missing or cannot be written.
     """
     _require_sqlite()
-    try:
-        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    except FileExistsError:
-        raise StoreUnavailable(f"{file} exists already; choose another path or delete it") from None
-    except OSError as error:
-        raise StoreUnavailable(f"{file} cannot be created: {error.strerror}") from error
+    _create_exclusively(file)
     with translated():
         connection = apsw.Connection(str(file), flags=apsw.SQLITE_OPEN_READWRITE, vfs=options.vfs)
+        connection.set_busy_timeout(options.busy_timeout_s * 1000)
         # page_size and auto_vacuum take effect only before the first table (https://www.sqlite.org/pragma.html).
         set_pragma(connection, "page_size", options.page_size)
         set_pragma(connection, "auto_vacuum", _INCREMENTAL)
@@ -75,6 +71,43 @@ def create_file(file: Path, options: StoreOptions) -> apsw.Connection:
         _configure(connection, Role.WRITER, options)
     sync_folder(file.parent)
     return connection
+
+
+def create_copy(file: Path, options: StoreOptions) -> apsw.Connection:
+    """Create the empty database `file` (mode 0600) for SQLite's backup to fill.
+
+    Nothing protects it against a crash: whoever makes a copy syncs and verifies it before it gets a name.
+
+    Raises:
+        StoreUnavailable: there is a file already, or its folder is missing or cannot be written.
+    """
+    _require_sqlite()
+    _create_exclusively(file)
+    with translated():
+        flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW
+        connection = apsw.Connection(str(file), flags=flags, vfs=options.vfs)
+        set_pragma(connection, "journal_mode", "off")
+        set_pragma(connection, "synchronous", 0)
+        set_pragma(connection, "cache_size", -options.cache_mb * 1000)
+    return connection
+
+
+def open_copy(file: Path, options: StoreOptions) -> apsw.Connection:
+    """Open a store or a copy of one to read it as it is, without turning it to WAL; not for what is being served.
+
+    Raises:
+        NotAStore: the file is something else.
+        StoreError: it cannot be read.
+    """
+    _require_sqlite()
+    try:
+        return _open_copy(file, str(file), options, apsw.SQLITE_OPEN_READWRITE)
+    except (StoreUnavailable, StoreReadOnly):
+        # A cold copy in WAL mode on a medium that is read-only: nobody changes it, and SQLite cannot make its SHM.
+        if os.access(file.parent, os.W_OK) or file.with_name(file.name + "-wal").exists():
+            raise
+        uri = f"{file.absolute().as_uri()}?immutable=1"
+        return _open_copy(file, uri, options, apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
 
 
 def set_pragma(connection: apsw.Connection, name: str, value: str | int) -> None:
@@ -106,6 +139,31 @@ def require_file(file: Path) -> None:
         raise NotFound(f"{file} does not exist; `davsql init --db {file}` makes a new store")
     if not file.is_file():
         raise NotAStore(f"{file} is not a regular file")
+
+
+def _open_copy(file: Path, name: str, options: StoreOptions, flags: int) -> apsw.Connection:
+    with translated():
+        connection = apsw.Connection(name, flags=flags, vfs=options.vfs)
+        try:
+            connection.set_busy_timeout(options.busy_timeout_s * 1000)
+            _require_store(connection, file)
+            connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+            connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+            set_pragma(connection, "cache_size", -options.cache_mb * 1000)
+            set_pragma(connection, "query_only", 1)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _create_exclusively(file: Path) -> None:
+    try:
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:
+        raise StoreUnavailable(f"{file} exists already; choose another path or delete it") from None
+    except OSError as error:
+        raise StoreUnavailable(f"{file} cannot be created: {error.strerror}") from error
 
 
 def _require_sqlite() -> None:

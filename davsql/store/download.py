@@ -30,10 +30,18 @@ class Pins:
     def __init__(self) -> None:
         self._counts: Counter[BlobId] = Counter()
         self._lock = threading.Lock()
+        self.downloads_begun = 0
+
+    @property
+    def downloads_active(self) -> int:
+        """Downloads that are not closed; several may read one blob."""
+        with self._lock:
+            return self._counts.total()
 
     def add(self, blob_id: BlobId) -> None:
         with self._lock:
             self._counts[blob_id] += 1
+            self.downloads_begun += 1
 
     def remove(self, blob_id: BlobId) -> None:
         with self._lock:
@@ -91,7 +99,7 @@ class Download:
         position = start
         while position < stop:
             for chunk in self._batch(position, stop):
-                if chunk.start != position and position != start:  # only the first may begin before what is asked for
+                if position not in (chunk.start, start):  # only the first may begin before what is asked for
                     raise self._damaged(position)
                 data = self._verified(chunk, position)
                 from_, to = position - chunk.start, min(stop - chunk.start, chunk.size)

@@ -7,7 +7,7 @@ unreferenced; it returns how many rows it removed, so that 0 means there is noth
 from __future__ import annotations
 
 import json
-from collections.abc import Set
+from collections.abc import Set as AbstractSet
 
 from davsql.model import BlobId
 from davsql.store.transaction import WriteTx
@@ -89,7 +89,7 @@ DELETE_BLOB = "DELETE FROM blobs WHERE blob_id = :blob_id AND refcount = 0"
 UNSEAL_BLOB = "UPDATE blobs SET digest = NULL WHERE blob_id = :blob_id"
 
 
-def remove_orphaned_blobs(tx: WriteTx, before: int, pinned: Set[BlobId], limit: int) -> int:
+def remove_orphaned_blobs(tx: WriteTx, before: int, pinned: AbstractSet[BlobId], limit: int) -> int:
     """Remove blobs that are orphans since before `before`; a long one loses its last `limit` chunks per call.
 
     A blob that is being taken apart is unsealed first, so that no PUT of the same bytes finds it any more.

@@ -30,6 +30,8 @@ def create_schema(connection: apsw.Connection) -> None:
         for key, value in (("schema_version", SCHEMA_VERSION), ("store_id", uuid.uuid4()), ("created_at", now)):
             connection.execute(SET_META, (key, str(value)))
         connection.execute(INSERT_ROOT, (now,))
+    with translated():  # at durability "normal" COMMIT syncs nothing, and a new store would not survive a power cut
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
 
 def schema_version(connection: apsw.Connection) -> int:

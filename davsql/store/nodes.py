@@ -21,7 +21,8 @@ WITH RECURSIVE walk (inode, depth) AS (
   SELECT n.inode, w.depth + 1
   FROM walk AS w JOIN nodes AS n ON n.parent_inode = w.inode AND n.name = :keys ->> w.depth
 )
-SELECT e.inode, e.parent_inode, e.name, e.node_type, e.blob_id, e.size, e.digest, e.content_type, e.created_at, e.modified_at
+SELECT
+  e.inode, e.parent_inode, e.name, e.node_type, e.blob_id, e.size, e.digest, e.content_type, e.created_at, e.modified_at
 FROM walk AS w CROSS JOIN entries AS e ON e.inode = w.inode
 """
 
@@ -91,7 +92,8 @@ WITH RECURSIVE tree (inode, depth) AS (
   ORDER BY 2 DESC
   LIMIT :limit
 )
-SELECT e.inode, e.parent_inode, e.name, e.node_type, e.blob_id, e.size, e.digest, e.content_type, e.created_at, e.modified_at
+SELECT
+  e.inode, e.parent_inode, e.name, e.node_type, e.blob_id, e.size, e.digest, e.content_type, e.created_at, e.modified_at
 FROM tree AS t CROSS JOIN entries AS e ON e.inode = t.inode
 """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,7 @@ from typing import NamedTuple, Self, TypeVar
 
 import apsw
 
+from davsql.counters import PerThread, UploadTally
 from davsql.errors import IsCollection, NotFound, StoreError
 from davsql.model import (
     NO_GUARD,
@@ -84,11 +84,13 @@ class Snapshot:
 class Store:
     """A tree of collections and files in one SQLite file. Threads: any."""
 
-    def __init__(self, file: Path, options: StoreOptions, connection: apsw.Connection) -> None:
+    def __init__(self, file: Path, options: StoreOptions, connection: apsw.Connection, *, was_clean: bool) -> None:
         """Use `Store.open`."""
         self.file = file
+        self.was_clean = was_clean  # the last process that had it open closed it (or another has it open now)
         self.options = options
         self.pins = Pins()
+        self.upload_tallies = PerThread(UploadTally)
         self._readers = readers.Readers(file, options)
         self._checkpointer = Checkpointer(file, options)
         self._writer = writer.Writer(connection, options)
@@ -105,7 +107,8 @@ class Store:
             NotAStore, StoreVersionError, StoreError: the file cannot be used; it is unchanged.
         """
         options = options or StoreOptions()
-        file = Path(os.path.abspath(file))
+        file = file.absolute()
+        was_clean = not _has_wal(file)
         if create and not file.exists():
             connection = create_file(file, options)
             make_current: Callable[[apsw.Connection], object] = migrate.create_schema
@@ -115,7 +118,7 @@ class Store:
             make_current = migrate.migrate
         try:
             make_current(connection)
-            return cls(file, options, connection)
+            return cls(file, options, connection, was_clean=was_clean)
         except BaseException:
             connection.close()
             raise
@@ -208,26 +211,36 @@ class Store:
         """Run one command as one transaction; for the engine's own parts and maintenance."""
         return self._writer.run(command)
 
+    def write_alone(self, statement: Callable[[apsw.Connection], Result]) -> Result:
+        """Run what cannot be part of a transaction (VACUUM), between two commits; for maintenance."""
+        return self._writer.run_alone(statement)
+
     @property
     def wal_bytes(self) -> int:
         """Size of what the WAL holds after the last commit of this process."""
         return self._writer.wal_bytes
 
-    def checkpoint(self) -> tuple[int, int]:
+    def checkpoint(self, *, truncate: bool = False) -> tuple[int, int]:
         """Copy the WAL into the database as far as no reader needs it, beside the writer (PASSIVE).
+
+        Args:
+            truncate: when everything can be copied at once, also empty the WAL (TRUNCATE); nobody is made to wait.
 
         Returns:
             Pages in the WAL, and how many of them are in the database now.
 
         Raises:
-            StoreBusy: it would have to wait for somebody; try again later.
+            StoreBusy: `truncate`, and somebody reads or writes.
         Source: https://www.sqlite.org/c3ref/wal_checkpoint_v2.html
         """
-        return self._checkpointer.run()
+        result = self._checkpointer.run(truncate=truncate)
+        if truncate:
+            self._writer.wal_bytes = 0
+        return result
 
     def upload(self) -> Upload:
         """Begin to receive content; use it in a `with` block and end with `Upload.commit`."""
-        return Upload(self._writer, self.options)
+        return Upload(self._writer, self.options, self.upload_tallies)
 
     def make_collection(self, target: DavPath, guard: Guard = NO_GUARD, *, modified_at: int | None = None) -> Node:
         """See commands.make_collection."""
@@ -247,24 +260,19 @@ class Store:
         guard: Guard = NO_GUARD,
     ) -> bool:
         """See commands.copy; True when the destination is new. Large trees are copied in steps, see trees.py."""
+        transfer = commands.Transfer(source, destination, overwrite)
         with self._readers.snapshot() as tx:
             node = nodes.resolve(tx, source).target
             is_large = depth_infinity and node is not None and trees.is_large(tx, node)
         if is_large:
-            return self._copy_in_steps(source, destination, overwrite=overwrite, guard=guard)
-        return self.write(
-            lambda tx: commands.copy(
-                tx, source, destination, guard, self.options, depth_infinity=depth_infinity, overwrite=overwrite
-            )
-        )
+            return self._copy_in_steps(transfer, guard)
+        return self.write(lambda tx: commands.copy(tx, transfer, guard, self.options, depth_infinity=depth_infinity))
 
-    def _copy_in_steps(self, source: DavPath, destination: DavPath, *, overwrite: bool, guard: Guard) -> bool:
+    def _copy_in_steps(self, transfer: commands.Transfer, guard: Guard) -> bool:
         options = self.options
-        inode, top, pin_id = self.write(
-            lambda tx: commands.begin_copy(tx, source, destination, guard, options, overwrite=overwrite)
-        )
+        inode, top, pin_id = self.write(lambda tx: commands.begin_copy(tx, transfer, guard, options))
         try:
-            todo = deque([trees.Pending(inode, top, "", len(destination.names))])
+            todo = deque([trees.Pending(inode, top, "", len(transfer.destination.names))])
             while todo:
                 front = list(islice(todo, trees.STEP_NODES))
 
@@ -273,11 +281,7 @@ class Store:
                     return trees.copy_members(tx, front, trees.STEP_NODES, options.max_depth)
 
                 trees.advance(todo, *self.write(step))
-            return self.write(
-                lambda tx: commands.finish_copy(
-                    tx, source, destination, guard, options, overwrite=overwrite, made=(top, pin_id)
-                )
-            )
+            return self.write(lambda tx: commands.finish_copy(tx, transfer, guard, options, (top, pin_id)))
         except BaseException:
             with suppress(StoreError):  # GC finds what is left of the copy
                 self.write(lambda tx: pins.unpin(tx, pin_id))
@@ -285,7 +289,8 @@ class Store:
 
     def move(self, source: DavPath, destination: DavPath, *, overwrite: bool = True, guard: Guard = NO_GUARD) -> bool:
         """See commands.move; True when the destination is new."""
-        return self.write(lambda tx: commands.move(tx, source, destination, guard, self.options, overwrite=overwrite))
+        transfer = commands.Transfer(source, destination, overwrite)
+        return self.write(lambda tx: commands.move(tx, transfer, guard, self.options))
 
     def set_properties(self, target: DavPath, updates: Sequence[PropertyUpdate], guard: Guard = NO_GUARD) -> None:
         """See commands.set_properties."""
@@ -312,3 +317,11 @@ def _found(node: Node | None, path: DavPath) -> Node:
     if node is None:
         raise NotFound(f"{path} does not exist")
     return node
+
+
+def _has_wal(file: Path) -> bool:
+    """The last close takes the WAL away: where one is, nobody closed the store, or somebody has it open."""
+    try:
+        return file.with_name(file.name + "-wal").stat().st_size > 0
+    except OSError:
+        return False

@@ -13,6 +13,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
+from davsql.counters import PerThread, UploadTally
 from davsql.errors import StoreError
 from davsql.model import NO_GUARD, BlobId, Guard, PutResult
 from davsql.paths import DavPath
@@ -27,10 +28,12 @@ STAGE_BATCH_BYTES = 4 * 1024 * 1024  # bounds one upload's hold on the writer
 
 
 class Upload:
-    """Bytes on their way into the store; made by `Store.upload`. Leaving the `with` block before `commit` drops them."""
+    """Bytes on their way into the store, made by `Store.upload`. Leaving its `with` block before `commit` drops them."""
 
-    def __init__(self, writer: Writer, options: StoreOptions) -> None:
+    def __init__(self, writer: Writer, options: StoreOptions, tallies: PerThread[UploadTally]) -> None:
         self._writer = writer
+        self._tally = tallies.mine()
+        self._tally.begun += 1
         self._options = options
         self._digest = hashlib.sha256()
         self._parts: list[bytes | memoryview] = []  # of the chunk that is not full yet
@@ -88,12 +91,14 @@ class Upload:
             return commands.put_file(tx, target, store_content, guard, self._options, modified_at=modified_at)
 
         result = self._writer.submit(command, size_bytes).wait()
-        self._is_over = True
+        self._end()
+        self._tally.stored += 1
+        self._tally.stored_bytes += self.size
         return result
 
     def abort(self) -> None:
         """Drop the bytes; what was staged is left to GC."""
-        self._is_over = True
+        self._end()
         self._parts, self._batch = [], []
         if self._staging is None:
             return
@@ -102,6 +107,11 @@ class Upload:
             self._wait()
         with suppress(StoreError):  # the store is full or closing: GC finds the stale upload later
             self._writer.run(lambda tx: blobs.end_upload(tx, upload_id))
+
+    def _end(self) -> None:
+        if not self._is_over:
+            self._is_over = True
+            self._tally.ended += 1
 
     def _finish(self, content_type: str | None) -> tuple[Callable[[WriteTx], Content], int]:
         """What the last command does to have the content, and how many bytes it carries."""

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar, cast
 
 import apsw
 
+from davsql.counters import WriterCounters
 from davsql.errors import StoreBusy, StoreError, StoreReadOnly, StoreUnavailable
 from davsql.store.options import StoreOptions
-from davsql.store.transaction import WriteTx, store_error
+from davsql.store.transaction import WriteTx, store_error, translated
 
 Result = TypeVar("Result")
 Command = Callable[[WriteTx], Result]
@@ -34,11 +36,15 @@ _log = logging.getLogger(__name__)
 class Pending(Generic[Result]):
     """A command on its way; `wait` gives its result after COMMIT."""
 
-    __slots__ = ("_answered", "_error", "_result", "command", "is_answered", "size_bytes")
+    __slots__ = ("_answered", "_error", "_result", "alone", "command", "is_answered", "queued_ns", "size_bytes")
 
-    def __init__(self, command: Command[Result], size_bytes: int) -> None:
+    def __init__(
+        self, command: Command[Result], size_bytes: int, alone: Callable[[apsw.Connection], Result] | None = None
+    ) -> None:
         self.command = command
+        self.alone = alone  # instead of `command`: not in a transaction of ours
         self.size_bytes = size_bytes
+        self.queued_ns = time.monotonic_ns()
         self.is_answered = False
         self._answered = threading.Lock()
         self._answered.acquire()
@@ -62,6 +68,10 @@ class Pending(Generic[Result]):
         return cast(Result, self._result)
 
 
+def _no_command(_tx: WriteTx) -> Any:
+    raise AssertionError("a pending statement runs alone")
+
+
 class _Aborted(Exception):
     """The whole transaction is gone; each command of the batch is to be tried on its own."""
 
@@ -74,8 +84,10 @@ class Writer:
         self._options = options
         self._queue: SimpleQueue[Pending[Any] | None] = SimpleQueue()  # None: stop after what came before
         self._gate = threading.Condition()  # guards _is_closing; waited on for a place in the queue
+        self._held: Pending[Any] | None = None  # taken from the queue, for the next batch
         self._waiting = 0  # callers that wait for a place
         self._is_closing = False
+        self.counters = WriterCounters()
         self.wal_bytes = 0  # in the WAL after the last commit
         self._page_size: int = connection.pragma("page_size")
         connection.set_wal_hook(self._note_wal)
@@ -86,6 +98,11 @@ class Writer:
     def queue_depth(self) -> int:
         """Commands that wait."""
         return self._queue.qsize()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether commands are taken; False when the thread has ended, by `close` or by a fault."""
+        return self._thread.is_alive()
 
     def run(self, command: Command[Result]) -> Result:
         """Run one command as one transaction and return its result once it is committed.
@@ -102,9 +119,20 @@ class Writer:
         Args:
             size_bytes: content the command carries, so that a batch stays small.
         """
+        return self._put(Pending(command, size_bytes))
+
+    def run_alone(self, statement: Callable[[apsw.Connection], Result]) -> Result:
+        """Run what cannot be part of a transaction (VACUUM), between two commits, and return its result.
+
+        Raises:
+            StoreError: it failed.
+        """
+        pending: Pending[Result] = Pending(_no_command, 0, statement)
+        return self._put(pending).wait()
+
+    def _put(self, pending: Pending[Result]) -> Pending[Result]:
         if self._options.read_only:
             raise StoreReadOnly("this share is read-only")
-        pending: Pending[Result] = Pending(command, size_bytes)
         with self._gate:
             if self._is_full():
                 self._wait_for_place()
@@ -120,6 +148,7 @@ class Writer:
         self._waiting += 1  # before looking again: either the writer sees it, or we see the place it made
         try:
             if not self._gate.wait_for(lambda: not self._is_full(), self._options.queue_timeout_s):
+                self.counters.refused += 1
                 raise StoreBusy("too many writes are waiting; try again in a moment")
         finally:
             self._waiting -= 1
@@ -150,11 +179,17 @@ class Writer:
     def _next_batch(self) -> list[Pending[Any]]:
         """Wait for commands and take as many as one COMMIT may carry; empty when the writer is to stop."""
         queue = self._queue
-        pending = queue.get()
+        self.counters.began_ns = 0
+        pending, self._held = self._held or queue.get(), None
         batch: list[Pending[Any]] = []
         size_bytes = 0
         while pending is not None:
+            if batch and pending.alone is not None:
+                self._held = pending
+                break
             batch.append(pending)
+            if pending.alone is not None:
+                break
             size_bytes += pending.size_bytes
             if len(batch) >= BATCH_COMMANDS or size_bytes >= BATCH_BYTES or queue.empty():
                 break
@@ -165,10 +200,13 @@ class Writer:
         if self._waiting:
             with self._gate:
                 self._gate.notify_all()
+        self.counters.take(each.queued_ns for each in batch)
         return batch
 
     def _refuse_all(self, batch: list[Pending[Any]]) -> None:
         """The writer is dying: take nothing any more, and answer what was taken and not answered."""
+        if self._held is not None:
+            batch.append(self._held)
         with self._gate:
             self._is_closing = True
             while not self._queue.empty():
@@ -180,13 +218,25 @@ class Writer:
                 pending.answer(None, StoreUnavailable("the store's writer has stopped; restart davsql"))
 
     def _run_batch(self, batch: list[Pending[Any]]) -> None:
+        began_ns = time.monotonic_ns()
+        outcomes: list[tuple[Any, BaseException | None]]
         try:
-            outcomes = self._commit_together(batch)
+            if batch[0].alone is not None:
+                with translated():
+                    outcomes = [(batch[0].alone(self._connection), None)]
+            else:
+                outcomes = self._commit_together(batch)
+            self.counters.hold(began_ns)
         except (_Aborted, StoreError) as error:  # _Aborted only where there are several
+            self.counters.hold(began_ns)
+            if isinstance(error, StoreError):
+                self.counters.fail(error)
             if len(batch) == 1:
+                self.counters.failed += 1
                 batch[0].answer(None, error)
                 return
             if isinstance(error, StoreBusy):  # another process had the lock all the time: not that wait for each
+                self.counters.failed += len(batch)
                 for pending in batch:
                     pending.answer(None, StoreBusy(str(error)))
                 return
@@ -195,6 +245,8 @@ class Writer:
                 self._run_batch([pending])
             return
         for pending, (result, failure) in zip(batch, outcomes, strict=True):
+            if failure is not None:
+                self.counters.failed += 1
             pending.answer(result, failure)
 
     def _commit_together(self, batch: list[Pending[Any]]) -> list[tuple[Any, BaseException | None]]:
@@ -205,6 +257,7 @@ class Writer:
             outcomes = [self._attempt(pending, alone=len(batch) == 1) for pending in batch]
             if connection.in_transaction:
                 connection.execute("COMMIT")
+                self.counters.batches.add(len(batch))
             return outcomes
         except apsw.Error as error:
             self._roll_back()
@@ -226,6 +279,7 @@ class Writer:
             failure: Exception = store_error(error) if isinstance(error, apsw.Error) else error
             if failure is not error:
                 failure.__cause__ = error
+                self.counters.fail(failure)
             if alone:
                 self._roll_back()
                 return None, failure
@@ -243,6 +297,7 @@ class Writer:
 
     def _note_wal(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
         self.wal_bytes = pages * self._page_size
+        self.counters.failure = None
         return apsw.SQLITE_OK
 
     def _checkpoint(self) -> None:

@@ -18,6 +18,7 @@ from davsql.store.blobs import CHUNK_BYTES  # noqa: E402
 from davsql.store.migrate import SCHEMA_VERSION  # noqa: E402
 from davsql.store.options import StoreOptions  # noqa: E402
 from davsql.store.store import Store  # noqa: E402
+from davsql.store.upload import STAGE_BATCH_BYTES  # noqa: E402
 
 MTIME_NS = 1_700_000_000_123_456_789
 LARGE = bytes(20 * CHUNK_BYTES) + b"the end"  # 21 chunks, two of them different
@@ -54,8 +55,7 @@ def fill(store: Store) -> None:
     store.lock(DavPath.from_text("/Photos"), LOCK, Guard(principal=PRINCIPAL))
     put(store, "/deleted", b"deleted, not yet taken away")
     store.delete(DavPath.from_text("/deleted"))
-    with store.upload() as upload:
-        upload.write(b"never committed" * CHUNK_BYTES)
+    store.upload().write(b"s" * (STAGE_BATCH_BYTES + 1))  # staged, and never heard of again
 
 
 def put(store: Store, path: str, data: bytes) -> None:
