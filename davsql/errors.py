@@ -10,7 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from davsql.paths import DavPath
+    from collections.abc import Iterable
+
+    from davsql.model import Lock
 
 
 class DavsqlError(Exception):
@@ -27,6 +29,10 @@ class ListenError(DavsqlError):
 
 class SourceChanged(DavsqlError):
     """A file of the disk changed while it was imported: nothing of it was stored."""
+
+
+class ReplicaError(DavsqlError):
+    """The store cannot be replicated, or restored from its replica; the message says why and the remedy."""
 
 
 # --- requests that cannot be understood ---------------------------------------------------------------------------
@@ -96,19 +102,15 @@ class LockError(StoreError):
 
 
 class Locked(LockError):
-    """Locks whose tokens were not submitted protect `paths` (RFC 4918 16, lock-token-submitted)."""
+    """Locks whose tokens were not submitted are in the way; one for each lock root (RFC 4918 16)."""
 
-    def __init__(self, paths: tuple[DavPath, ...]) -> None:
-        super().__init__("locked: " + ", ".join(str(path) for path in paths))
-        self.paths = paths
+    def __init__(self, locks: Iterable[Lock]) -> None:
+        self.locks = tuple({lock.inode: lock for lock in locks}.values())
+        super().__init__("locked: " + ", ".join(str(lock.root) for lock in self.locks))
 
 
-class LockConflict(LockError):
-    """A new lock would conflict with locks rooted at `paths` (RFC 4918 16, no-conflicting-lock)."""
-
-    def __init__(self, paths: tuple[DavPath, ...]) -> None:
-        super().__init__("a conflicting lock is held on " + ", ".join(str(path) for path in paths))
-        self.paths = paths
+class LockConflict(Locked):
+    """Locks are in the way of a new one (RFC 4918 16, no-conflicting-lock)."""
 
 
 class LockTokenMismatch(LockError):
@@ -143,6 +145,10 @@ class StoreFull(StoreError):
 
 class StoreUnavailable(StoreError):
     """The store cannot be read or written at the moment (I/O error, closed, shutting down)."""
+
+
+class Cancelled(StoreUnavailable):
+    """A long task was told to stop; what it had half done is taken away again."""
 
 
 class StoreDamaged(StoreError):

@@ -83,6 +83,7 @@ class Lock(NamedTuple):
     token: str  # urn:uuid:...
     inode: Inode  # lock root
     root: DavPath
+    is_collection: bool  # the lock root is
     scope: LockScope
     is_depth_infinity: bool
     owner_xml: str | None  # the <owner> element as sent, serialised; None when it was not sent
@@ -107,6 +108,7 @@ class PutResult(NamedTuple):
 
 class LockResult(NamedTuple):
     lock: Lock
+    others: tuple[Lock, ...]  # that cover the resource too: shared ones
     created: bool  # True: the URL was unmapped and an empty file was made (RFC 4918 7.3)
 
 

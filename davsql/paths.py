@@ -61,7 +61,8 @@ class DavPath:
     def parse(cls, raw: str) -> DavPath:
         """Parse the path of a URL: percent-encoded, absolute, without query and fragment.
 
-        A trailing slash says nothing about the resource and is dropped.
+        A trailing slash says nothing about the resource and is dropped; slashes in a row count as one, because clients
+        glue a base that ends with one to a path that begins with one.
 
         Raises:
             InvalidPath, NameTooLong, PathTooLong.
@@ -71,12 +72,7 @@ class DavPath:
             raise InvalidPath("a path begins with a slash")
         if len(raw) > 3 * MAX_PATH_BYTES:
             raise PathTooLong(f"a path of more than {MAX_PATH_BYTES} bytes")
-        inner = raw[1:-1] if raw.endswith("/") and len(raw) > 1 else raw[1:]
-        if not inner:
-            if raw == "//":
-                raise InvalidPath("a name cannot be ''")
-            return ROOT
-        path = cls(_decoded(segment) for segment in inner.split("/"))
+        path = cls(_decoded(segment) for segment in raw.split("/") if segment)
         if len(raw) > MAX_PATH_BYTES and sum(len(name.encode()) + 1 for name in path.names) > MAX_PATH_BYTES:
             raise PathTooLong(f"a path of more than {MAX_PATH_BYTES} bytes")
         return path

@@ -60,8 +60,8 @@ def as_http_error(error: errors.DavsqlError, share: Share | None) -> HttpError:
     """The HTTP error that `error` means for a request to `share`."""
     rule = next((RULES[kind] for kind in type(error).__mro__ if kind in RULES), _INTERNAL)
     hrefs: tuple[str, ...] = ()
-    if isinstance(error, errors.Locked | errors.LockConflict) and share is not None:
-        hrefs = tuple(share.href(path) for path in error.paths)
+    if isinstance(error, errors.Locked) and share is not None:
+        hrefs = tuple(share.href(lock.root, is_collection=lock.is_collection) for lock in error.locks)
     message = str(error) if rule.message is None else rule.message
     return HttpError(rule.status, message, condition=rule.condition, hrefs=hrefs, headers=rule.headers)
 

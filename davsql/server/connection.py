@@ -65,6 +65,7 @@ class Connection(HTTPConnection):
             return
         if self._reader is not None and time.monotonic() > self._deadline:
             self._wire.try_send(error_answer("408 Request Timeout", "the request head did not come in time"))
+            self._count("", "408")
         if self._wire.is_interrupted:
             self._wire.reset()  # what was sent of an answer must not look whole
         self._wire.close()
@@ -90,6 +91,7 @@ class Connection(HTTPConnection):
         """Answer 503 without reading the request, and close."""
         retry = "Retry-After: 2\r\n"
         self._wire.try_send(error_answer("503 Service Unavailable", "too many requests at the moment", extra=retry))
+        self._count("", "503")
         self._wire.linger(BUSY_LINGER_S)
         self.close()
 
@@ -180,7 +182,16 @@ class Connection(HTTPConnection):
         response = Response(head, body, wire, options)
         response.keeps_alive = head.keeps_alive and self._server.ready
         peer = (self.remote_addr or "", self.remote_port or 0)
-        response.run(self._server.application, make_environ(self._server.base_environ, head, body, peer))
+        tally = self._server.tallies.mine()
+        tally.begun += 1
+        began_ns = time.monotonic_ns()
+        try:
+            response.run(self._server.application, make_environ(self._server.base_environ, head, body, peer))
+        finally:
+            tally.ended += 1
+            tally.cut += response.is_cut
+            tally.request_ns.add(time.monotonic_ns() - began_ns)
+            self._count(head.method, response.code)
         if response.is_cut:
             return False
         if response.keeps_alive and body.drain(options.drain_limit, options.drain_timeout_s):
@@ -192,7 +203,15 @@ class Connection(HTTPConnection):
     def _refuse(self, refusal: RequestError) -> None:
         log.info("request from %s refused: %s: %s", self.remote_addr, refusal.status, refusal)
         self._wire.send(error_answer(refusal.status, str(refusal)))
+        self._count("", refusal.status[:3])
         self._wire.linger(self._options.drain_timeout_s)
+
+    def _count(self, method: str, code: str) -> None:
+        tally = self._server.tallies.mine()
+        tally.requests[method, code] += 1
+        tally.received_bytes += self._wire.received_bytes
+        tally.sent_bytes += self._wire.sent_bytes
+        self._wire.received_bytes = self._wire.sent_bytes = 0
 
 
 def as_connection(item: Any) -> Connection | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from cheroot.server import HTTPServer
 
+from davsql.counters import HttpTally, PerThread
 from davsql.server.connection import Connection, as_connection
 from davsql.server.environ import base_environ
 from davsql.server.options import ServerOptions
@@ -47,6 +48,7 @@ class HttpServer(HTTPServer):
         self.connections_open: set[Connection] = set()
         self.connections_max = _connections_max(self.options.connections_max)
         self.base_environ: dict[str, Any] = {}
+        self.tallies = PerThread(HttpTally)
         self._stop_lock = threading.Lock()
 
     def prepare(self) -> None:

@@ -27,3 +27,25 @@ class ServerOptions:
     drain_limit: int = 256 * 1024  # bytes of an unread body that are read away to keep the connection
     drain_timeout_s: float = 2.0
     reuse_port: bool = False  # several processes on one port, connections spread by the system
+
+
+ADMIN_PORT = 8079
+
+
+@dataclass(frozen=True, slots=True)
+class AdminOptions:
+    """Where health and metrics can be asked for; config.py fills it from the file."""
+
+    host: str = "127.0.0.1"
+    port: int | None = None  # None: 8079 if it is free, else none; 0: off
+    allow_remote: bool = False  # accept a host that other machines reach
+
+    @property
+    def is_on(self) -> bool:
+        """False: nobody is to be answered."""
+        return self.port != 0
+
+    @property
+    def wanted_port(self) -> int:
+        """Where to listen if it is on."""
+        return ADMIN_PORT if self.port is None else self.port

@@ -38,6 +38,7 @@ class Response:
 
     def __init__(self, head: RequestHead, body: Body, wire: Wire, options: ServerOptions) -> None:
         self.keeps_alive = head.keeps_alive
+        self.code = ""  # the status that was sent
         self.is_started = False  # bytes of it were sent
         self.is_cut = False  # it must not look whole
         self._head = head
@@ -143,7 +144,7 @@ class Response:
             raise RuntimeError("the application did not call start_response")
         if STATUS.fullmatch(self._status) is None:
             raise ValueError(f"bad status {self._status!r}")
-        code = self._status[:3]
+        self.code = code = self._status[:3]
         lines, length = self._render_headers(self._headers, is_bodiless=code == "204")
         self._has_body = self._head.method != "HEAD" and code not in ("204", "304")
         self._left = length
@@ -197,7 +198,8 @@ class Response:
         if source.awaits_continue:  # RFC 9110 10.1.1: after a final status nobody can tell whether the body comes
             source.awaits_continue = False
             source.fail(IncompleteBody("answered before the body was asked for"))
-        if source.error is not None or self._body.left_at_least > self._options.drain_limit:
+        # What is left of the body is read away first: a promise to keep the connection must not be broken afterwards.
+        if self.keeps_alive and not self._body.drain(self._options.drain_limit, self._options.drain_timeout_s):
             self.keeps_alive = False
         if not self.keeps_alive:
             lines.append("Connection: close")
@@ -221,6 +223,7 @@ class Response:
             self._cut()
         else:
             self.is_started = True
+            self.code = status[:3]
             self._wire.send(error_answer(status, text, is_head=self._head.method == "HEAD"))
 
     def _cut(self) -> None:

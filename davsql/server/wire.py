@@ -34,6 +34,8 @@ class Wire:
         self._buffer = b""
         self._position = 0
         self._wait_s = -1.0
+        self.received_bytes = 0
+        self.sent_bytes = 0
         self.closed = False
         self.is_interrupted = False
         self.is_answer_ended_by_close = False  # HTTP/1.0: a FIN would make a part of the answer look whole
@@ -54,19 +56,23 @@ class Wire:
         if wait_s != self._wait_s:
             self._set_wait(wait_s)
         try:
-            return self._socket.recv(limit)
+            data = self._socket.recv(limit)
         except (BlockingIOError, TimeoutError):
             return None
+        self.received_bytes += len(data)
+        return data
 
     def receive_if_there(self) -> bytes | None:
         """Like `receive`, for threads that must not wait."""
         self._socket.settimeout(0)
         try:
-            return self._socket.recv(RECEIVE_BYTES)
+            data = self._socket.recv(RECEIVE_BYTES)
         except BlockingIOError:
             return None
         finally:
             self._restore_timeouts()
+        self.received_bytes += len(data)
+        return data
 
     def take_buffered(self, limit: int) -> bytes:
         """Up to `limit` of the bytes that are here."""
@@ -123,10 +129,12 @@ class Wire:
         if size <= JOIN_LIMIT or not hasattr(self._socket, "sendmsg"):
             data = parts[0] if len(parts) == 1 else b"".join(parts)
             sent = self._socket.send(data)
+            self.sent_bytes += sent
             if sent == size:
                 return
         else:
             sent = self._socket.sendmsg(parts)
+            self.sent_bytes += sent
             if sent == size:
                 return
             data = b"".join(parts)
@@ -139,6 +147,7 @@ class Wire:
             sent = self._socket.send(rest)
             rest = rest[sent:]
             sent_total += sent
+            self.sent_bytes += sent
             waited_s = time.monotonic() - started
             if waited_s > self._options.rate_grace_s and sent_total < self._options.rate_min * waited_s:
                 raise TimeoutError("the client takes the answer too slowly")
@@ -148,7 +157,7 @@ class Wire:
         with suppress(OSError):
             self._socket.settimeout(0)
             try:
-                self._socket.send(data)
+                self.sent_bytes += self._socket.send(data)
             finally:
                 self._restore_timeouts()
 

@@ -30,13 +30,27 @@ class Checkpointer:
     def run(self, *, truncate: bool = False) -> tuple[int, int]:
         """Checkpoint as far as no reader needs the WAL; with `truncate` all of it, and empty it.
 
+        Where checkpoints are left to Litestream nothing is done.
+
         Returns:
             Pages in the WAL, and how many of them are in the database now.
 
         Raises:
             StoreBusy: `truncate`, and somebody reads or writes.
         """
-        mode = apsw.SQLITE_CHECKPOINT_TRUNCATE if truncate else apsw.SQLITE_CHECKPOINT_PASSIVE
+        if self._options.leaves_checkpoints:
+            return self._run(apsw.SQLITE_CHECKPOINT_NOOP)
+        return self._run(apsw.SQLITE_CHECKPOINT_TRUNCATE if truncate else apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+    def empty_wal(self) -> None:
+        """TRUNCATE whoever makes the checkpoints (store/replication.py, rule 2).
+
+        Raises:
+            StoreBusy: somebody reads or writes; always while Litestream runs.
+        """
+        self._run(apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+    def _run(self, mode: int) -> tuple[int, int]:
         with self._lock, translated():
             if self._is_closed:
                 raise StoreUnavailable("the store is closed")

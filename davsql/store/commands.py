@@ -9,8 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from davsql.errors import AlreadyExists, ForbiddenTarget, IsCollection, NotFound, OverwriteRefused, StoreUnavailable
-from davsql.model import Guard, Inode, Lock, LockRequest, LockResult, Node, PropertyUpdate, PutResult
+from davsql.errors import (
+    AlreadyExists,
+    ForbiddenTarget,
+    IsCollection,
+    NotFound,
+    OverwriteRefused,
+    StoreBusy,
+    StoreUnavailable,
+)
+from davsql.model import Guard, Inode, LockRequest, LockResult, Node, PropertyUpdate, PutResult
 from davsql.paths import DavPath
 from davsql.store import blobs, locks, nodes, pins, preconditions, properties, trees
 from davsql.store.nodes import Chain, Content
@@ -136,14 +144,19 @@ def begin_copy(tx: WriteTx, transfer: Transfer, guard: Guard, options: StoreOpti
 
 
 def finish_copy(
-    tx: WriteTx, transfer: Transfer, guard: Guard, options: StoreOptions, made: tuple[Inode, PinId]
+    tx: WriteTx, transfer: Transfer, guard: Guard, options: StoreOptions, made: tuple[Inode, Inode, PinId]
 ) -> bool:
     """Put a copy that is complete in its place, if everything still holds.
 
+    Args:
+        made: what `begin_copy` returned.
+
     Returns and raises: as `copy`.
     """
-    _, to_chain = _require_copy(tx, transfer, guard, options)
-    top, pin_id = made
+    node, to_chain = _require_copy(tx, transfer, guard, options)
+    source, top, pin_id = made
+    if node.inode != source:  # half of the old tree would pass for a copy of the new one
+        raise StoreBusy(f"{transfer.source} was replaced during the copy; try again")
     if not pins.unpin(tx, pin_id):
         raise StoreUnavailable("the copy took too long and was given up; try again")
     _clear(tx, to_chain)
@@ -227,11 +240,12 @@ def lock(tx: WriteTx, target: DavPath, request: LockRequest, guard: Guard, optio
         _require_new_member(tx, chain, guard, options)
         content = Content(blobs.put_content(tx, EMPTY_DIGEST, b""), EMPTY_DIGEST, 0, None)
         node = nodes.insert_node(tx, chain.parent.inode, target.name, content, None)
+    others = tuple(locks.locks_covering(tx, chain))
     made = locks.insert_lock(tx, node, request, guard.principal, options.max_locks)
-    return LockResult(made, created=chain.target is None)
+    return LockResult(made, others, created=chain.target is None)
 
 
-def refresh_lock(tx: WriteTx, target: DavPath, timeout_s: int, guard: Guard) -> Lock:
+def refresh_lock(tx: WriteTx, target: DavPath, timeout_s: int, guard: Guard) -> LockResult:
     """Extend a lock (RFC 4918 9.10.2).
 
     Raises:

@@ -110,6 +110,20 @@ def open_copy(file: Path, options: StoreOptions) -> apsw.Connection:
         return _open_copy(file, uri, options, apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
 
 
+def is_plain(file: Path, options: StoreOptions) -> bool:
+    """Whether the database can be read without a key, asked of SQLite (rule 3)."""
+    with translated():
+        connection = apsw.Connection(str(file), flags=apsw.SQLITE_OPEN_READONLY, vfs=options.vfs)
+        try:
+            connection.set_busy_timeout(options.busy_timeout_s * 1000)
+            connection.pragma("application_id")
+        except apsw.NotADBError:
+            return False
+        finally:
+            connection.close()
+    return True
+
+
 def set_pragma(connection: apsw.Connection, name: str, value: str | int) -> None:
     """Set a PRAGMA and read it back.
 
@@ -142,9 +156,12 @@ def require_file(file: Path) -> None:
 
 
 def _open_copy(file: Path, name: str, options: StoreOptions, flags: int) -> apsw.Connection:
+    has_wal = file.with_name(file.name + "-wal").exists()
     with translated():
         connection = apsw.Connection(name, flags=flags, vfs=options.vfs)
         try:
+            if has_wal:  # leave it as it is
+                connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             connection.set_busy_timeout(options.busy_timeout_s * 1000)
             _require_store(connection, file)
             connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
@@ -200,5 +217,7 @@ def _configure(connection: apsw.Connection, role: Role, options: StoreOptions) -
         return
     # Checkpoints run beside the writer; one inside COMMIT could fail after the commit and look like its error.
     set_pragma(connection, "wal_autocheckpoint", 0)
+    if options.leaves_checkpoints:
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     if connection.pragma("auto_vacuum") != _INCREMENTAL:
         raise StoreUnavailable("PRAGMA auto_vacuum is not INCREMENTAL: this file was not made by davsql")

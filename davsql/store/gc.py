@@ -12,12 +12,10 @@ from collections.abc import Set as AbstractSet
 from davsql.model import BlobId
 from davsql.store.transaction import WriteTx
 
-# Both CTEs are bounded, so that a step is short however many tops there are and however many members one has. Without
-# INDEXED BY the tops would be read all and sorted.
+# Both CTEs are bounded, so that a step is short however many tops there are and however many members one has.
 DELETE_LEAVES = """
 WITH tops AS MATERIALIZED (
-  SELECT inode FROM nodes INDEXED BY nodes_detached
-  WHERE parent_inode IS NULL AND inode <> 1 ORDER BY inode LIMIT :limit
+  SELECT inode FROM detached ORDER BY inode LIMIT :limit
 ),
 members AS MATERIALIZED (
   SELECT n.inode FROM tops JOIN nodes AS n ON n.parent_inode = tops.inode LIMIT :limit
@@ -28,8 +26,7 @@ DELETE FROM nodes WHERE inode IN (
 """
 DETACH_MEMBERS = """
 WITH tops AS MATERIALIZED (
-  SELECT inode FROM nodes INDEXED BY nodes_detached
-  WHERE parent_inode IS NULL AND inode <> 1 ORDER BY inode LIMIT :limit
+  SELECT inode FROM detached ORDER BY inode LIMIT :limit
 )
 UPDATE nodes SET parent_inode = NULL WHERE inode IN (
   SELECT n.inode FROM tops JOIN nodes AS n ON n.parent_inode = tops.inode LIMIT :limit
@@ -37,8 +34,7 @@ UPDATE nodes SET parent_inode = NULL WHERE inode IN (
 """
 DELETE_TOPS = """
 DELETE FROM nodes WHERE inode IN (
-  SELECT inode FROM nodes INDEXED BY nodes_detached
-  WHERE parent_inode IS NULL AND inode <> 1 ORDER BY inode LIMIT :limit
+  SELECT inode FROM detached ORDER BY inode LIMIT :limit
 )
 """
 

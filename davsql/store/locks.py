@@ -12,15 +12,18 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from davsql.errors import LockConflict, Locked, LockNotOwned, LockTokenMismatch, PreconditionFailed, TooManyLocks
-from davsql.model import Guard, Inode, Lock, LockRequest, LockScope, Node
+from davsql.model import Guard, Inode, Lock, LockRequest, LockResult, LockScope, Node, NodeType
 from davsql.store.nodes import Chain, path_of
 from davsql.store.transaction import ReadTx, WriteTx
 
 NS_PER_S = 1_000_000_000
 
 LOCKS_ON = """
-SELECT l.token, l.inode, l.scope, l.is_depth_infinity, l.owner_xml, l.principal, l.timeout_s, l.expires_at
-FROM json_each(:inodes) AS wanted CROSS JOIN locks AS l ON l.inode = wanted.value
+SELECT
+  l.token, l.inode, l.scope, l.is_depth_infinity, l.owner_xml, l.principal, l.timeout_s, l.expires_at, n.node_type
+FROM json_each(:inodes) AS wanted
+CROSS JOIN locks AS l ON l.inode = wanted.value
+CROSS JOIN nodes AS n ON n.inode = l.inode
 WHERE l.expires_at > :now ORDER BY l.lock_id
 """
 
@@ -56,8 +59,12 @@ WITH RECURSIVE up (lock_id, inode) AS (
   UNION ALL
   SELECT up.lock_id, n.parent_inode FROM up JOIN nodes AS n ON n.inode = up.inode
 )
-SELECT l.token, l.inode, l.scope, l.is_depth_infinity, l.owner_xml, l.principal, l.timeout_s, l.expires_at
-FROM up JOIN locks AS l ON l.lock_id = up.lock_id WHERE up.inode = :top
+SELECT
+  l.token, l.inode, l.scope, l.is_depth_infinity, l.owner_xml, l.principal, l.timeout_s, l.expires_at, n.node_type
+FROM up
+CROSS JOIN locks AS l ON l.lock_id = up.lock_id
+CROSS JOIN nodes AS n ON n.inode = l.inode
+WHERE up.inode = :top
 """
 
 
@@ -69,11 +76,12 @@ def locks_below(tx: ReadTx, top: Node) -> list[Lock]:
 
 
 def _lock(tx: ReadTx, row: Sequence[Any]) -> Lock:
-    token, inode, scope, is_depth_infinity, owner_xml, principal, timeout_s, expires_at = row
+    token, inode, scope, is_depth_infinity, owner_xml, principal, timeout_s, expires_at, node_type = row
     return Lock(
         token=token,
         inode=inode,
         root=path_of(tx, inode),
+        is_collection=node_type == NodeType.COLLECTION,
         scope=LockScope(scope),
         is_depth_infinity=bool(is_depth_infinity),
         owner_xml=owner_xml,
@@ -112,9 +120,9 @@ def require_member_change(tx: ReadTx, chain: Chain, guard: Guard) -> None:
 
 def _require_token(groups: Iterable[list[Lock]], guard: Guard) -> None:
     """Each group that holds locks needs one of them submitted by its owner (RFC 4918 6.2, 6.4)."""
-    missing = [group[0].root for group in groups if group and not any(_is_submitted(lock, guard) for lock in group)]
+    missing = [group[0] for group in groups if group and not any(_is_submitted(lock, guard) for lock in group)]
     if missing:
-        raise Locked(tuple(dict.fromkeys(missing)))
+        raise Locked(missing)
 
 
 def _is_submitted(lock: Lock, guard: Guard) -> bool:
@@ -137,9 +145,9 @@ def require_lockable(tx: ReadTx, chain: Chain, request: LockRequest) -> None:
     rivals = locks_covering(tx, chain)
     if request.is_depth_infinity and chain.target is not None:
         rivals = rivals + locks_below(tx, chain.target)
-    roots = [lock.root for lock in rivals if LockScope.EXCLUSIVE in (lock.scope, request.scope)]
-    if roots:
-        raise LockConflict(tuple(dict.fromkeys(roots)))
+    in_the_way = [lock for lock in rivals if LockScope.EXCLUSIVE in (lock.scope, request.scope)]
+    if in_the_way:
+        raise LockConflict(in_the_way)
 
 
 def insert_lock(tx: WriteTx, node: Node, request: LockRequest, principal: str, max_locks: int) -> Lock:
@@ -154,6 +162,7 @@ def insert_lock(tx: WriteTx, node: Node, request: LockRequest, principal: str, m
         token=f"urn:uuid:{uuid.uuid4()}",
         inode=node.inode,
         root=path_of(tx, node.inode),
+        is_collection=node.is_collection,
         scope=request.scope,
         is_depth_infinity=request.is_depth_infinity,
         owner_xml=request.owner_xml,
@@ -168,19 +177,21 @@ def insert_lock(tx: WriteTx, node: Node, request: LockRequest, principal: str, m
 REFRESH_LOCK = "UPDATE locks SET timeout_s = :timeout_s, expires_at = :expires_at WHERE token = :token"
 
 
-def refresh_lock(tx: WriteTx, chain: Chain, timeout_s: int, guard: Guard) -> Lock:
+def refresh_lock(tx: WriteTx, chain: Chain, timeout_s: int, guard: Guard) -> LockResult:
     """Extend the lock whose token the guard submits (RFC 4918 9.10.2).
 
     Raises:
         PreconditionFailed: no lock that covers the resource has that token.
         LockNotOwned: it is somebody else's.
     """
-    for lock in locks_covering(tx, chain):
+    covering = locks_covering(tx, chain)
+    for lock in covering:
         if lock.token in guard.preconditions.tokens:
             _require_owner(lock, guard.principal)
             expires_at = tx.now + timeout_s * NS_PER_S
             tx.change(REFRESH_LOCK, {"timeout_s": timeout_s, "expires_at": expires_at, "token": lock.token})
-            return lock._replace(timeout_s=timeout_s, expires_at=expires_at)
+            refreshed = lock._replace(timeout_s=timeout_s, expires_at=expires_at)
+            return LockResult(refreshed, tuple(other for other in covering if other is not lock), created=False)
     raise PreconditionFailed(f"no lock on {chain.path} has the submitted token")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Callable
 from importlib.resources import files
 
 import apsw
@@ -48,14 +49,17 @@ def schema_version(connection: apsw.Connection) -> int:
     return int(row[0])
 
 
-def migrate(connection: apsw.Connection) -> int:
+def migrate(connection: apsw.Connection, before: Callable[[int], None] = lambda _version: None) -> int:
     """Bring an older schema up to date and return the version it had.
+
+    Args:
+        before: is called with that version when nobody else can write any more, and nothing is changed yet.
 
     Raises:
         StoreVersionError: the file was written by a newer davsql.
         StoreDamaged: the result would break foreign keys; nothing was changed.
     """
-    found = _known_version(connection)
+    found = known_version(connection)
     if found == SCHEMA_VERSION:
         return found
     with translated():
@@ -63,7 +67,10 @@ def migrate(connection: apsw.Connection) -> int:
         connection.pragma("foreign_keys", 0)
         try:
             connection.execute("BEGIN IMMEDIATE")
-            for script in pending_migrations(_known_version(connection)):  # another process may have been faster
+            current = known_version(connection)  # another process may have been faster
+            if current < SCHEMA_VERSION:
+                before(current)
+            for script in pending_migrations(current):
                 connection.execute(script).fetchall()  # a statement that gives rows would end the script
             broken = connection.execute("PRAGMA foreign_key_check").fetchone()
             if broken is not None:
@@ -80,7 +87,13 @@ def migrate(connection: apsw.Connection) -> int:
     return found
 
 
-def _known_version(connection: apsw.Connection) -> int:
+def known_version(connection: apsw.Connection) -> int:
+    """The version on record.
+
+    Raises:
+        NotAStore: there is none; the file was never finished.
+        StoreVersionError: the file was written by a newer davsql.
+    """
     found = schema_version(connection)
     if found > SCHEMA_VERSION:
         raise StoreVersionError(

@@ -25,6 +25,7 @@ class StoreOptions:
     queue_timeout_s: float = 10.0  # how long a caller waits for a place in the queue, or for a reader
     busy_timeout_s: int = 30  # how long to wait for another process's lock on the file
     read_only: bool = False
+    leaves_checkpoints: bool = False  # to Litestream (store/replication.py); the mark in the store says so too
     max_depth: int = 128  # names in a path
     max_properties: int = 256  # dead properties of one resource
     max_property_bytes: int = 64 * 1024

@@ -87,8 +87,8 @@ class Readers:
         with self._cache_lock:
             for connection in tuple(self._connections):
                 try:
-                    hits = connection.status(apsw.SQLITE_DBSTATUS_CACHE_HIT, True)[0]
-                    misses = connection.status(apsw.SQLITE_DBSTATUS_CACHE_MISS, True)[0]
+                    hits = connection.status(apsw.SQLITE_DBSTATUS_CACHE_HIT, reset=True)[0]
+                    misses = connection.status(apsw.SQLITE_DBSTATUS_CACHE_MISS, reset=True)[0]
                 except apsw.Error:  # at work in another thread, or closed
                     continue
                 self._cache_use = CacheUse(self._cache_use.hits + hits, self._cache_use.misses + misses)

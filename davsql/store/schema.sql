@@ -17,6 +17,30 @@
 --  14  SQLite's own integrity_check and foreign_key_check find nothing.
 --  15  (deep) The SHA-256 of every chunk's bytes, and of every blob's chunks together, is the digest on record.
 
+-- Views come before tables: where the last of both is a view, PRAGMA integrity_check passes over the free list and over
+-- lost pages (its list of roots then begins with 0, which means a part of the file; a test knows).
+
+-- A node with the content it has now; `name` as sent, `key` as looked up. The columns are those of model.Node.
+CREATE VIEW entries AS
+  SELECT
+    n.inode,
+    n.parent_inode,
+    coalesce(n.sent_name, n.name) AS name,
+    n.node_type,
+    n.blob_id,
+    coalesce(b.size, 0) AS size,
+    b.digest,
+    n.content_type,
+    n.created_at,
+    n.modified_at,
+    n.name AS key
+  FROM nodes AS n LEFT JOIN blobs AS b ON b.blob_id = n.blob_id;
+
+-- The tops of deleted trees, which GC may take apart.
+CREATE VIEW detached AS
+  SELECT inode FROM nodes INDEXED BY nodes_detached
+  WHERE parent_inode IS NULL AND inode <> 1 AND inode NOT IN (SELECT inode FROM pins WHERE inode IS NOT NULL);
+
 CREATE TABLE meta (
   key TEXT NOT NULL PRIMARY KEY,
   value TEXT NOT NULL
@@ -133,27 +157,6 @@ CREATE TABLE locks (
 
 CREATE INDEX locks_inode ON locks (inode);
 CREATE INDEX locks_expires ON locks (expires_at);
-
--- A node with the content it has now; `name` as sent, `key` as looked up. The columns are those of model.Node.
-CREATE VIEW entries AS
-  SELECT
-    n.inode,
-    n.parent_inode,
-    coalesce(n.sent_name, n.name) AS name,
-    n.node_type,
-    n.blob_id,
-    coalesce(b.size, 0) AS size,
-    b.digest,
-    n.content_type,
-    n.created_at,
-    n.modified_at,
-    n.name AS key
-  FROM nodes AS n LEFT JOIN blobs AS b ON b.blob_id = n.blob_id;
-
--- The tops of deleted trees, which GC may take apart.
-CREATE VIEW detached AS
-  SELECT inode FROM nodes
-  WHERE parent_inode IS NULL AND inode <> 1 AND inode NOT IN (SELECT inode FROM pins WHERE inode IS NOT NULL);
 
 -- Refcounts change here and nowhere else.
 

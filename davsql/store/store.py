@@ -6,6 +6,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -27,14 +28,17 @@ from davsql.model import (
     PropertyUpdate,
 )
 from davsql.paths import DavPath
-from davsql.store import blobs, commands, locks, migrate, nodes, pins, properties, readers, trees, writer
+from davsql.store import blobs, commands, locks, migrate, nodes, pins, properties, readers, replication, trees, writer
 from davsql.store.checkpointer import Checkpointer
-from davsql.store.connection import Role, create_file, open_connection, require_file
+from davsql.store.connection import Role, create_file, is_plain, open_connection, require_file
 from davsql.store.download import READ_BATCH_CHUNKS, Download, Pins
 from davsql.store.options import StoreOptions
+from davsql.store.records import finish_task
 from davsql.store.stats import Stats, collect
 from davsql.store.transaction import ReadTx, WriteTx
+from davsql.store.upgrade import upgrade
 from davsql.store.upload import Upload
+from davsql.store.vitals import Vitals, vitals_of
 
 Result = TypeVar("Result")
 
@@ -87,6 +91,7 @@ class Store:
     def __init__(self, file: Path, options: StoreOptions, connection: apsw.Connection, *, was_clean: bool) -> None:
         """Use `Store.open`."""
         self.file = file
+        self.migration_backup: Path | None = None  # the file as it was before it was migrated, when it was just now
         self.was_clean = was_clean  # the last process that had it open closed it (or another has it open now)
         self.options = options
         self.pins = Pins()
@@ -111,14 +116,17 @@ class Store:
         was_clean = not _has_wal(file)
         if create and not file.exists():
             connection = create_file(file, options)
-            make_current: Callable[[apsw.Connection], object] = migrate.create_schema
+            make_current: Callable[[apsw.Connection], Path | None] = migrate.create_schema
         else:
             require_file(file)
             connection = open_connection(file, Role.WRITER, options)
-            make_current = migrate.migrate
+            make_current = partial(upgrade, file=file, options=options)
         try:
-            make_current(connection)
-            return cls(file, options, connection, was_clean=was_clean)
+            migration_backup = make_current(connection)
+            options = replication.obeying_mark(connection, options)
+            store = cls(file, options, connection, was_clean=was_clean)
+            store.migration_backup = migration_backup
+            return store
         except BaseException:
             connection.close()
             raise
@@ -140,9 +148,9 @@ class Store:
     # --- reading -------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def read(self) -> Iterator[ReadTx]:
+    def read(self, timeout_s: float | None = None) -> Iterator[ReadTx]:
         """Borrow a reader for one consistent view in terms of SQL; for the engine's own parts."""
-        with self._readers.snapshot() as tx:
+        with self._readers.snapshot(timeout_s) as tx:
             yield tx
 
     @contextmanager
@@ -205,6 +213,10 @@ class Store:
         with self._readers.snapshot() as tx:
             return collect(tx, self.file, self._writer.queue_depth)
 
+    def vitals(self) -> Vitals:
+        """How the store is doing; waits for nothing."""
+        return vitals_of(self, self._writer, self._readers)
+
     # --- writing -------------------------------------------------------------------------------------------------
 
     def write(self, command: Callable[[WriteTx], Result]) -> Result:
@@ -214,6 +226,15 @@ class Store:
     def write_alone(self, statement: Callable[[apsw.Connection], Result]) -> Result:
         """Run what cannot be part of a transaction (VACUUM), between two commits; for maintenance."""
         return self._writer.run_alone(statement)
+
+    def try_writing(self) -> None:
+        """Have the writer write one row, without waiting for it: where it failed and nobody writes any more, the next
+        look at `vitals` tells whether it can again.
+
+        Raises:
+            StoreError: it takes no commands.
+        """
+        self._writer.submit(lambda tx: finish_task(tx, "write_probe", "ok"))
 
     @property
     def wal_bytes(self) -> int:
@@ -234,9 +255,22 @@ class Store:
         Source: https://www.sqlite.org/c3ref/wal_checkpoint_v2.html
         """
         result = self._checkpointer.run(truncate=truncate)
-        if truncate:
+        if truncate and not self.options.leaves_checkpoints:
             self._writer.wal_bytes = 0
         return result
+
+    def is_plain(self) -> bool:
+        """Whether programs that have no key can read the file."""
+        return is_plain(self.file, self.options)
+
+    def empty_wal(self) -> None:
+        """Copy the whole WAL into the database and empty it, also where checkpoints are left to Litestream.
+
+        Raises:
+            StoreBusy: somebody reads or writes; always while Litestream runs.
+        """
+        self._checkpointer.empty_wal()
+        self._writer.wal_bytes = 0
 
     def upload(self) -> Upload:
         """Begin to receive content; use it in a `with` block and end with `Upload.commit`."""
@@ -281,7 +315,7 @@ class Store:
                     return trees.copy_members(tx, front, trees.STEP_NODES, options.max_depth)
 
                 trees.advance(todo, *self.write(step))
-            return self.write(lambda tx: commands.finish_copy(tx, transfer, guard, options, (top, pin_id)))
+            return self.write(lambda tx: commands.finish_copy(tx, transfer, guard, options, (inode, top, pin_id)))
         except BaseException:
             with suppress(StoreError):  # GC finds what is left of the copy
                 self.write(lambda tx: pins.unpin(tx, pin_id))
@@ -304,7 +338,7 @@ class Store:
         """See commands.lock."""
         return self.write(lambda tx: commands.lock(tx, target, request, guard, self.options))
 
-    def refresh_lock(self, target: DavPath, timeout_s: int, guard: Guard) -> Lock:
+    def refresh_lock(self, target: DavPath, timeout_s: int, guard: Guard) -> LockResult:
         """See commands.refresh_lock."""
         return self.write(lambda tx: commands.refresh_lock(tx, target, timeout_s, guard))
 

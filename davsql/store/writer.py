@@ -29,6 +29,7 @@ Command = Callable[[WriteTx], Result]
 BATCH_COMMANDS = 256  # at most in one COMMIT
 BATCH_BYTES = 16 * 1024 * 1024  # of staged content in one COMMIT: WAL suits transactions well below 100 MB
 WAL_BYTES_LIMIT = 64 * 1024 * 1024  # above it the writer itself lets the WAL start over
+LEFT_WAL_BYTES_LIMIT = 1024 * 1024 * 1024  # the same where Litestream should have done it and seems not to run
 
 _log = logging.getLogger(__name__)
 
@@ -89,6 +90,7 @@ class Writer:
         self._is_closing = False
         self.counters = WriterCounters()
         self.wal_bytes = 0  # in the WAL after the last commit
+        self._tried_wal_bytes = 0  # what the WAL had when emptying it was last tried in vain
         self._page_size: int = connection.pragma("page_size")
         connection.set_wal_hook(self._note_wal)
         self._thread = threading.Thread(target=self._run, name="davsql-writer", daemon=True)
@@ -221,11 +223,8 @@ class Writer:
         began_ns = time.monotonic_ns()
         outcomes: list[tuple[Any, BaseException | None]]
         try:
-            if batch[0].alone is not None:
-                with translated():
-                    outcomes = [(batch[0].alone(self._connection), None)]
-            else:
-                outcomes = self._commit_together(batch)
+            alone = batch[0].alone
+            outcomes = self._commit_together(batch) if alone is None else [self._run_statement(alone)]
             self.counters.hold(began_ns)
         except (_Aborted, StoreError) as error:  # _Aborted only where there are several
             self.counters.hold(began_ns)
@@ -248,6 +247,17 @@ class Writer:
             if failure is not None:
                 self.counters.failed += 1
             pending.answer(result, failure)
+
+    def _run_statement(self, statement: Callable[[apsw.Connection], Any]) -> tuple[Any, BaseException | None]:
+        try:
+            with translated():
+                return statement(self._connection), None
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001  # it goes to the caller, who waits in another thread
+            return None, error
+        finally:
+            self._roll_back()
 
     def _commit_together(self, batch: list[Pending[Any]]) -> list[tuple[Any, BaseException | None]]:
         """Run each command under a savepoint of one transaction and commit; after an exception nothing is committed."""
@@ -303,8 +313,23 @@ class Writer:
     def _checkpoint(self) -> None:
         """Let the WAL start over: between two commits nobody writes, so PASSIVE can finish if no reader is behind."""
         try:
-            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            if self._options.leaves_checkpoints:
+                self._empty_left_wal()
+            else:
+                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         except apsw.BusyError:
-            pass  # the checkpointer is at it
+            pass  # the checkpointer is at it, or Litestream runs
         except apsw.Error as error:
             _log.warning("checkpoint failed: %s", error)
+
+    def _empty_left_wal(self) -> None:
+        """Litestream seems not to run: never PASSIVE (store/replication.py), no waiting, not again after each commit."""
+        if self.wal_bytes < max(LEFT_WAL_BYTES_LIMIT, self._tried_wal_bytes + WAL_BYTES_LIMIT):
+            return
+        self._tried_wal_bytes = self.wal_bytes
+        self._connection.set_busy_timeout(0)
+        try:
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            self.wal_bytes = self._tried_wal_bytes = 0
+        finally:
+            self._connection.set_busy_timeout(self._options.busy_timeout_s * 1000)

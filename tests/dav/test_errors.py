@@ -8,11 +8,12 @@ from lxml import etree
 from davsql import errors
 from davsql.dav.errors import RULES, as_http_error, error_response, internal_error
 from davsql.dav.responses import HttpError
+from davsql.model import Inode, Lock, LockScope
 from davsql.paths import DavPath
 from tests.dav.parsed import make_request
 
 ABSTRACT = {errors.StoreError, errors.LockError}
-NOT_OF_REQUESTS = {errors.ConfigError, errors.ListenError, errors.SourceChanged}
+NOT_OF_REQUESTS = {errors.Cancelled, errors.ConfigError, errors.ListenError, errors.SourceChanged}
 INSIDE = "/var/lib/davsql/secret.db"
 
 
@@ -22,9 +23,14 @@ def subclasses(kind: type[errors.DavsqlError]) -> Iterator[type[errors.DavsqlErr
         yield from subclasses(each)
 
 
+def lock_on(name: str, *, is_collection: bool) -> Lock:
+    inode = Inode(len(name))
+    return Lock("urn:x", inode, DavPath((name,)), is_collection, LockScope.SHARED, False, None, "", 1, 1)
+
+
 def make_error(kind: type[errors.DavsqlError]) -> errors.DavsqlError:
-    if issubclass(kind, errors.Locked | errors.LockConflict):
-        return kind((DavPath(("a b",)), DavPath(("c",))))
+    if issubclass(kind, errors.Locked):
+        return kind([lock_on("a b", is_collection=False), lock_on("c", is_collection=True)])
     return kind(INSIDE)
 
 
@@ -89,8 +95,8 @@ def test_as_http_error__a_kind_of_its_own_is_its_bases() -> None:
 @pytest.mark.parametrize(
     ("error", "condition"),
     [
-        (errors.Locked((DavPath(("a b",)),)), "lock-token-submitted"),
-        (errors.LockConflict((DavPath(("a b",)),)), "no-conflicting-lock"),
+        (errors.Locked([lock_on("a b", is_collection=False)]), "lock-token-submitted"),
+        (errors.LockConflict([lock_on("a b", is_collection=True)]), "no-conflicting-lock"),
     ],
 )
 def test_error_response__names_locked_resources_as_clients_know_them(error: errors.DavsqlError, condition: str) -> None:
@@ -99,7 +105,8 @@ def test_error_response__names_locked_resources_as_clients_know_them(error: erro
     root = etree.fromstring(response.body)
     assert root.tag == "{DAV:}error"
     assert [child.tag for child in root] == [f"{{DAV:}}{condition}"]
-    assert [href.text for href in root.iter("{DAV:}href")] == ["/share/a%20b"]
+    slash = "/" if condition == "no-conflicting-lock" else ""
+    assert [href.text for href in root.iter("{DAV:}href")] == ["/share/a%20b" + slash]
 
 
 def test_error_response__without_a_condition_is_a_line_of_text() -> None:

@@ -15,6 +15,7 @@ LOCK = Lock(
     token="urn:uuid:1",  # noqa: S106  # a lock token
     inode=Inode(7),
     root=DavPath(["c"]),
+    is_collection=True,
     scope=LockScope.SHARED,
     is_depth_infinity=False,
     owner_xml='<o:owner xmlns:o="DAV:">a &amp; <b/></o:owner>',

@@ -11,7 +11,7 @@ from davsql.dav.request import Request
 from davsql.dav.responses import HttpError, Response
 from davsql.dav.xmlbody import parse_lockinfo, read_body
 from davsql.errors import PreconditionFailed
-from davsql.model import Lock, LockRequest
+from davsql.model import LockRequest, LockResult
 
 _SECONDS = re.compile(r"second-([0-9]{1,10})", re.IGNORECASE)
 
@@ -34,7 +34,7 @@ def _new(request: Request, body: bytes) -> Response:
     info = parse_lockinfo(body)
     wanted = LockRequest(info.scope, depth == "infinity", info.owner_xml, _timeout_s(request))
     result = request.store.lock(request.path, wanted, request.guard)
-    return _answer(request, result.lock, 201 if result.created else 200, [("Lock-Token", f"<{result.lock.token}>")])
+    return _answer(request, result, 201 if result.created else 200, [("Lock-Token", f"<{result.lock.token}>")])
 
 
 def _refresh(request: Request) -> Response:
@@ -44,26 +44,21 @@ def _refresh(request: Request) -> Response:
     if len(request.preconditions.tokens) != 1:
         raise HttpError(400, "A refresh needs exactly one lock token in the If header.")
     try:
-        lock = request.store.refresh_lock(request.path, _timeout_s(request), request.guard)
+        result = request.store.refresh_lock(request.path, _timeout_s(request), request.guard)
     except PreconditionFailed as error:
         # RFC 4918 9.10.6
         raise HttpError(
             412, "No lock with this token covers the resource.", condition="lock-token-matches-request-uri"
         ) from error
-    return _answer(request, lock, 200, [])
+    return _answer(request, result, 200, [])
 
 
-def _answer(request: Request, lock: Lock, status: int, headers: list[tuple[str, str]]) -> Response:
+def _answer(request: Request, result: LockResult, status: int, headers: list[tuple[str, str]]) -> Response:
     """The lockdiscovery of the resource, this lock first: clients take the first one for theirs."""
     now = time.time_ns()
-    with request.store.snapshot() as view:
-        others = [other for other in view.locks_covering(request.path) if other.token != lock.token]
-        top = view.node(request.path)
-    is_collection = top is not None and top.is_collection
     shown = "".join(
-        # What covers the resource from elsewhere is rooted at a collection.
-        active_lock(each, request.share.href(each.root, is_collection=is_collection or each.root != request.path), now)
-        for each in (lock, *others)
+        active_lock(each, request.share.href(each.root, is_collection=each.is_collection), now)
+        for each in (result.lock, *result.others)
     )
     body = prop_body(f"<D:lockdiscovery>{shown}</D:lockdiscovery>")
     return Response(status, [CONTENT_TYPE, *headers], body)

@@ -122,22 +122,21 @@ class _Listing:
         if not covering and not rooted:
             return {}
         # A lock on a collection that is not the top covers the top, so it is a collection's.
-        is_collection = {node.inode: node.is_collection for node in nodes}
         rooted[self.top.inode] = covering
         shown: dict[Inode, str] = {}
         inherited: dict[Inode, str] = {}
         for node in nodes:
             above = inherited.get(node.parent_inode, "") if node.parent_inode is not None else ""
             own = rooted.get(node.inode, ())
-            written = [self._active_lock(lock, is_collection=is_collection.get(lock.inode, True)) for lock in own]
+            written = [self._active_lock(lock) for lock in own]
             shown[node.inode] = above + "".join(written)
             inherited[node.inode] = above + "".join(
                 xml for lock, xml in zip(own, written, strict=True) if lock.is_depth_infinity
             )
         return shown
 
-    def _active_lock(self, lock: Lock, *, is_collection: bool) -> str:
-        root_href = self._request.share.href(lock.root, is_collection=is_collection)
+    def _active_lock(self, lock: Lock) -> str:
+        root_href = self._request.share.href(lock.root, is_collection=lock.is_collection)
         return multistatus.active_lock(lock, root_href, self._now)
 
 

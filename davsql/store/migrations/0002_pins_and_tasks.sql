@@ -1,5 +1,10 @@
 -- Pins of long downloads and copies; the last run of each maintenance task.
 
+-- First: see schema.sql about views. The tops of deleted trees, which GC may take apart.
+CREATE VIEW detached AS
+  SELECT inode FROM nodes INDEXED BY nodes_detached
+  WHERE parent_inode IS NULL AND inode <> 1 AND inode NOT IN (SELECT inode FROM pins WHERE inode IS NOT NULL);
+
 CREATE TABLE pins (
   pin_id INTEGER PRIMARY KEY AUTOINCREMENT,
   blob_id INTEGER REFERENCES blobs (blob_id),
@@ -20,11 +25,6 @@ CREATE TABLE tasks (
   detail TEXT NOT NULL DEFAULT '',  -- for people; for a task that goes on where it stopped: where
   CHECK ((finished_at IS NULL) = (outcome IS NULL))
 ) STRICT, WITHOUT ROWID;
-
--- The tops of deleted trees, which GC may take apart.
-CREATE VIEW detached AS
-  SELECT inode FROM nodes
-  WHERE parent_inode IS NULL AND inode <> 1 AND inode NOT IN (SELECT inode FROM pins WHERE inode IS NOT NULL);
 
 CREATE TRIGGER pins_insert AFTER INSERT ON pins WHEN new.blob_id IS NOT NULL BEGIN
   UPDATE blobs SET refcount = refcount + 1, orphaned_at = NULL WHERE blob_id = new.blob_id;

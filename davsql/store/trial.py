@@ -1,0 +1,49 @@
+"""What becomes of a copy of a store when this davsql opens it: migrated, opened, every invariant looked at."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from davsql.errors import StoreUnavailable
+from davsql.store import migrate
+from davsql.store.check import Violation, check
+from davsql.store.connection import Role, open_connection
+from davsql.store.exclusion import leftovers
+from davsql.store.options import StoreOptions
+from davsql.store.replication import DELETE_META, KEY
+from davsql.store.store import Store
+from davsql.store.transaction import translated
+
+
+class Trial(NamedTuple):
+    """How it went."""
+
+    found_version: int
+    migration_s: float
+    violations: list[Violation]
+
+
+def try_out(copy: Path, options: StoreOptions) -> Trial:
+    """Turn a copy that nobody else uses into a store of the present schema version, and check it.
+
+    The store's checkpoints are its own again: a copy is not what Litestream has replicated so far.
+
+    Raises:
+        StoreError: it cannot be opened, or migrated.
+    """
+    started = time.monotonic()
+    connection = open_connection(copy, Role.WRITER, options)
+    try:
+        found = migrate.migrate(connection)
+        with translated():
+            connection.execute(DELETE_META, (KEY,))
+    finally:
+        connection.close()
+    migration_s = time.monotonic() - started
+    with Store.open(copy, options) as store:
+        violations = check(store)
+    if leftovers(copy):
+        raise StoreUnavailable(f"the copy {copy} was not closed cleanly; somebody else has it open")
+    return Trial(found, migration_s, violations)

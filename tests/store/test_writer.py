@@ -1,0 +1,495 @@
+"""The writer: answers after COMMIT only, groups commits, and tells each caller the truth about its own command."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import apsw
+import pytest
+
+from davsql.errors import NotFound, StoreBusy, StoreError, StoreFull, StoreReadOnly, StoreUnavailable
+from davsql.store import migrate
+from davsql.store import writer as writer_module
+from davsql.store.connection import Role, create_file, open_connection
+from davsql.store.options import StoreOptions
+from davsql.store.transaction import WriteTx
+from davsql.store.writer import Pending, Writer
+
+INSERT = "INSERT INTO meta (key, value) VALUES (?, '')"
+TIMEOUT_S = 10
+
+
+class Rig:
+    """A writer whose connection is at hand, and a second look at its file."""
+
+    def __init__(self, file: Path, options: StoreOptions) -> None:
+        with_schema = create_file(file, options)
+        migrate.create_schema(with_schema)
+        with_schema.close()
+        self.file = file
+        self.connection = open_connection(file, Role.WRITER, options)
+        self.commits = 0
+        self.connection.set_commit_hook(self._count)
+        self.on_commit: Callable[[], bool] = lambda: False  # True rolls back
+        self.writer = Writer(self.connection, options)
+
+    def _count(self) -> bool:
+        if self.on_commit():
+            return True
+        self.commits += 1
+        return False
+
+    def keys(self) -> set[str]:
+        """What another connection sees."""
+        other = apsw.Connection(str(self.file), flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            found = {str(key) for (key,) in other.execute("SELECT key FROM meta")}
+        finally:
+            other.close()
+        return found - {"schema_version", "store_id", "created_at"}
+
+    def hold(self) -> threading.Event:
+        """Keep the writer busy until the event is set; what is submitted meanwhile becomes one batch."""
+        taken, release = threading.Event(), threading.Event()
+
+        def wait(_tx: WriteTx) -> None:
+            taken.set()
+            assert release.wait(TIMEOUT_S)
+
+        self.writer.submit(wait)
+        assert taken.wait(TIMEOUT_S)
+        return release
+
+
+MakeRig = Callable[[StoreOptions], Rig]
+
+
+@pytest.fixture
+def make_rig(tmp_path: Path) -> Iterator[MakeRig]:
+    made: list[Rig] = []
+
+    def make(options: StoreOptions) -> Rig:
+        made.append(Rig(tmp_path / f"store-{len(made)}.db", options))
+        return made[-1]
+
+    yield make
+    for rig in made:
+        rig.writer.close()
+
+
+@pytest.fixture
+def rig(make_rig: MakeRig) -> Rig:
+    return make_rig(StoreOptions())
+
+
+def insert(key: str) -> Callable[[WriteTx], str]:
+    """A command that stores a key and returns it."""
+
+    def command(tx: WriteTx) -> str:
+        tx.change(INSERT, (key,))
+        return key
+
+    return command
+
+
+def failing(error: BaseException, key: str = "failing") -> Callable[[WriteTx], str]:
+    """A command that changes something and raises."""
+
+    def command(tx: WriteTx) -> str:
+        tx.change(INSERT, (key,))
+        raise error
+
+    return command
+
+
+def rolling_back(tx: WriteTx) -> str:
+    """A command that takes its whole transaction down, as an I/O error does."""
+    tx.change("INSERT OR ROLLBACK INTO meta (key, value) VALUES ('schema_version', '')")
+    return "never"
+
+
+def outcome(pending: Pending[str]) -> str | BaseException:
+    try:
+        return pending.wait()
+    except Exception as error:  # noqa: BLE001
+        return error
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+
+def test_run__answers_with_the_result_once_it_is_committed(rig: Rig) -> None:
+    for number in range(20):
+        assert rig.writer.run(insert(f"k{number}")) == f"k{number}"
+        assert f"k{number}" in rig.keys()
+
+
+def test_run__from_many_threads_answers_after_each_commit(rig: Rig) -> None:
+    missing: list[str] = []
+
+    def work(thread: int) -> None:
+        for number in range(20):
+            key = rig.writer.run(insert(f"{thread}-{number}"))
+            if key not in rig.keys():
+                missing.append(key)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert missing == []
+    assert len(rig.keys()) == 160
+
+
+def test_submit__is_not_answered_before_commit(rig: Rig) -> None:
+    reached, release = threading.Event(), threading.Event()
+
+    def wait() -> bool:
+        reached.set()
+        assert release.wait(TIMEOUT_S)
+        return False
+
+    rig.on_commit = wait
+    pending = rig.writer.submit(insert("k"))
+    assert reached.wait(TIMEOUT_S)
+    time.sleep(0.02)
+    assert not pending.is_answered
+    assert rig.keys() == set()
+    release.set()
+    assert pending.wait() == "k"
+    assert pending.is_answered
+    assert rig.keys() == {"k"}
+
+
+def test_submit__groups_what_waits_into_one_commit(rig: Rig) -> None:
+    release = rig.hold()
+    pendings = [rig.writer.submit(insert(f"k{number}")) for number in range(50)]
+    assert rig.writer.queue_depth == 50
+    release.set()
+    assert [pending.wait() for pending in pendings] == [f"k{number}" for number in range(50)]
+    assert rig.commits == 2  # the one that held the writer, and all the others
+    assert len(rig.keys()) == 50
+    assert rig.writer.queue_depth == 0
+
+
+def test_submit__groups_no_more_than_a_batch(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "BATCH_COMMANDS", 10)
+    monkeypatch.setattr(writer_module, "BATCH_BYTES", 1000)
+    release = rig.hold()
+    pendings = [rig.writer.submit(insert(f"k{number}")) for number in range(25)]
+    pendings += [rig.writer.submit(insert(f"large{number}"), 1000) for number in range(3)]
+    release.set()
+    for pending in pendings:
+        pending.wait()
+    assert rig.commits == 1 + 3 + 2  # 10, 10, 5 and a large one, and the other two
+    assert len(rig.keys()) == 28
+
+
+def test_commands__run_in_the_order_in_which_they_came(rig: Rig) -> None:
+    seen: list[int] = []
+    release = rig.hold()
+    pendings = [rig.writer.submit(lambda _tx, number=number: seen.append(number)) for number in range(100)]  # type: ignore[misc]
+    release.set()
+    for pending in pendings:
+        pending.wait()
+    assert seen == list(range(100))
+
+
+def test_commands__see_what_those_before_them_did(rig: Rig) -> None:
+    release = rig.hold()
+    first = rig.writer.submit(insert("k"))
+    second = rig.writer.submit(lambda tx: int(tx.value("SELECT count(*) FROM meta WHERE key = 'k'")))
+    release.set()
+    assert (first.wait(), second.wait()) == ("k", 1)
+
+
+# --- failures -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [NotFound("nothing"), TypeError("a bug"), ValueError(), MemoryError()])
+def test_run__raises_what_the_command_raised(rig: Rig, error: Exception) -> None:
+    with pytest.raises(type(error)) as raised:
+        rig.writer.run(failing(error))
+    assert raised.value is error
+    assert rig.keys() == set()
+    assert rig.writer.run(insert("after")) == "after"
+
+
+def test_run__raises_errors_of_sqlite_in_our_words(rig: Rig) -> None:
+    with pytest.raises(StoreUnavailable) as raised:
+        rig.writer.run(lambda tx: tx.change("INSERT INTO meta (key, value) VALUES ('k', NULL)"))
+    assert isinstance(raised.value.__cause__, apsw.ConstraintError)
+    with pytest.raises(StoreUnavailable, match="SQLError"):
+        rig.writer.run(lambda tx: tx.change("not SQL"))
+
+
+def test_batch__of_which_some_fail_keeps_the_others(rig: Rig) -> None:
+    bug, refusal = TypeError("a bug"), NotFound("nothing")
+    release = rig.hold()
+    pendings = [
+        rig.writer.submit(command)
+        for command in (
+            insert("a"),
+            failing(refusal, "b"),
+            insert("c"),
+            failing(bug, "d"),
+            insert("c"),  # a constraint fails
+            insert("d"),  # what failed left no trace
+            insert("e"),
+        )
+    ]
+    release.set()
+    outcomes = [outcome(pending) for pending in pendings]
+    assert outcomes[:4] == ["a", refusal, "c", bug]
+    assert isinstance(outcomes[4], StoreUnavailable)
+    assert outcomes[5:] == ["d", "e"]
+    assert rig.keys() == {"a", "c", "d", "e"}
+    assert rig.commits == 2
+
+
+def test_batch__whose_transaction_dies_is_run_one_by_one(rig: Rig) -> None:
+    release = rig.hold()
+    pendings = [rig.writer.submit(command) for command in (insert("a"), insert("b"), rolling_back, insert("c"))]
+    release.set()
+    outcomes = [outcome(pending) for pending in pendings]
+    assert outcomes[:2] == ["a", "b"]
+    assert isinstance(outcomes[2], StoreError)
+    assert outcomes[3] == "c"
+    assert rig.keys() == {"a", "b", "c"}
+
+
+def test_run__of_what_kills_its_own_transaction_is_answered(rig: Rig) -> None:
+    with pytest.raises(StoreError):
+        rig.writer.run(rolling_back)
+    assert rig.writer.run(insert("after")) == "after"
+
+
+def test_batch__that_cannot_be_committed_is_run_one_by_one(rig: Rig) -> None:
+    release = rig.hold()
+    pendings = [rig.writer.submit(insert(key)) for key in "abc"]
+    failures = iter([False, True])  # the holding command commits, the batch does not
+    rig.on_commit = lambda: next(failures, False)
+    release.set()
+    assert [outcome(pending) for pending in pendings] == ["a", "b", "c"]
+    assert rig.keys() == {"a", "b", "c"}
+
+
+def test_batch__of_which_one_cannot_be_committed_answers_that_one(rig: Rig) -> None:
+    release = rig.hold()
+    pendings = [rig.writer.submit(insert(key)) for key in "abc"]
+    failures = iter([False, True, False, True, False])  # hold; batch; a; b; c
+    rig.on_commit = lambda: next(failures, False)
+    release.set()
+    outcomes = [outcome(pending) for pending in pendings]
+    assert (outcomes[0], outcomes[2]) == ("a", "c")
+    assert isinstance(outcomes[1], StoreError)
+    assert rig.keys() == {"a", "c"}
+
+
+def test_batch__on_a_full_disk_answers_each_truthfully(rig: Rig) -> None:
+    def large(key: str) -> Callable[[WriteTx], str]:
+        def command(tx: WriteTx) -> str:
+            tx.change("INSERT INTO meta (key, value) VALUES (?, hex(zeroblob(100000)))", (key,))
+            return key
+
+        return command
+
+    release = rig.hold()
+    commands = {
+        "a": insert("a"),
+        "large1": large("large1"),
+        "b": insert("b"),
+        "large2": large("large2"),
+        "c": insert("c"),
+    }
+    rig.connection.pragma("max_page_count", rig.connection.pragma("page_count") + 4)  # the writer waits for us
+    pendings = {key: rig.writer.submit(command) for key, command in commands.items()}
+    release.set()
+    outcomes = {key: outcome(pending) for key, pending in pendings.items()}
+    assert isinstance(outcomes.pop("large1"), StoreFull)
+    assert isinstance(outcomes.pop("large2"), StoreFull)
+    assert outcomes == {"a": "a", "b": "b", "c": "c"}
+    assert rig.keys() == {"a", "b", "c"}
+    with pytest.raises(StoreFull):
+        rig.writer.run(large("large3"))
+    rig.writer.run(lambda tx: tx.row("PRAGMA max_page_count = 1000000"))
+    assert rig.writer.run(large("large4")) == "large4"
+
+
+def test_writer__that_is_killed_answers_everybody(
+    rig: Rig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = rig.hold()
+    before = rig.writer.submit(insert("before"))
+    killing = rig.writer.submit(failing(SystemExit()))
+    monkeypatch.setattr(writer_module, "BATCH_COMMANDS", 2)
+    after = rig.writer.submit(insert("after"))
+    release.set()
+    for pending in (before, killing, after):
+        assert isinstance(outcome(pending), StoreUnavailable)
+    with pytest.raises(StoreUnavailable):
+        rig.writer.run(insert("later"))
+    assert rig.keys() == set()
+    assert "the writer stopped" in caplog.text
+
+
+def test_pending__keeps_its_first_answer(rig: Rig) -> None:
+    pending = rig.writer.submit(insert("k"))
+    assert pending.wait() == "k"
+    assert pending.is_answered
+
+
+# --- other processes ------------------------------------------------------------------------------------------------
+
+
+def test_run__waits_for_another_process(make_rig: MakeRig) -> None:
+    rig = make_rig(StoreOptions(busy_timeout_s=TIMEOUT_S))
+    other = apsw.Connection(str(rig.file))
+    other.execute("BEGIN IMMEDIATE")
+    pending = rig.writer.submit(insert("k"))
+    time.sleep(0.05)
+    assert not pending.is_answered
+    other.execute("INSERT INTO meta (key, value) VALUES ('other', '')")
+    other.execute("COMMIT")
+    other.close()
+    assert pending.wait() == "k"
+    assert rig.keys() == {"k", "other"}
+
+
+def test_batch__that_never_gets_the_lock_waits_once(make_rig: MakeRig) -> None:
+    rig = make_rig(StoreOptions(busy_timeout_s=1))
+    other = apsw.Connection(str(rig.file))
+    other.execute("BEGIN IMMEDIATE")
+    begun = time.monotonic()
+    blocked = rig.writer.submit(insert("alone"))
+    time.sleep(0.05)
+    pendings = [rig.writer.submit(insert(f"l{number}")) for number in range(10)]
+    outcomes = [outcome(pending) for pending in [blocked, *pendings]]
+    assert time.monotonic() - begun < 4  # one wait for the first, one for all the others
+    assert {type(each) for each in outcomes} == {StoreBusy}
+    assert len({id(each) for each in outcomes}) == len(outcomes)  # no two threads raise one object
+    other.execute("ROLLBACK")
+    other.close()
+    assert rig.writer.run(insert("after")) == "after"
+    assert rig.keys() == {"after"}
+
+
+# --- the queue ------------------------------------------------------------------------------------------------------
+
+
+def test_submit__to_a_full_queue_is_refused_and_forgotten(make_rig: MakeRig) -> None:
+    rig = make_rig(StoreOptions(queue_size=2, queue_timeout_s=0.05))
+    release = rig.hold()
+    pendings = [rig.writer.submit(insert(key)) for key in "ab"]
+    begun = time.monotonic()
+    with pytest.raises(StoreBusy):
+        rig.writer.submit(insert("c"))
+    assert time.monotonic() - begun >= 0.05
+    release.set()
+    assert [pending.wait() for pending in pendings] == ["a", "b"]
+    assert rig.keys() == {"a", "b"}
+    assert rig.writer.run(insert("d")) == "d"
+
+
+def test_submit__to_a_full_queue_gets_the_next_place(make_rig: MakeRig) -> None:
+    rig = make_rig(StoreOptions(queue_size=1, queue_timeout_s=TIMEOUT_S))
+    release = rig.hold()
+    rig.writer.submit(insert("first"))
+    waiting = [threading.Thread(target=rig.writer.run, args=(insert(f"k{number}"),)) for number in range(5)]
+    for thread in waiting:
+        thread.start()
+    time.sleep(0.05)
+    assert rig.writer.queue_depth == 1
+    release.set()
+    for thread in waiting:
+        thread.join(TIMEOUT_S)
+        assert not thread.is_alive()
+    assert len(rig.keys()) == 6
+
+
+def test_close__finishes_what_is_queued(rig: Rig) -> None:
+    release = rig.hold()
+    pendings = [rig.writer.submit(insert(f"k{number}")) for number in range(20)]
+    closing = threading.Thread(target=rig.writer.close)
+    closing.start()
+    time.sleep(0.02)
+    with pytest.raises(StoreUnavailable):
+        rig.writer.submit(insert("late"))
+    release.set()
+    closing.join(TIMEOUT_S)
+    assert not closing.is_alive()
+    assert [pending.wait() for pending in pendings] == [f"k{number}" for number in range(20)]
+    assert len(rig.keys()) == 20
+
+
+def test_close__frees_those_who_wait_for_a_place(make_rig: MakeRig) -> None:
+    rig = make_rig(StoreOptions(queue_size=1, queue_timeout_s=TIMEOUT_S))
+    release = rig.hold()
+    rig.writer.submit(insert("queued"))
+    outcomes: list[BaseException] = []
+
+    def late() -> None:
+        try:
+            rig.writer.submit(insert("late"))
+        except StoreError as error:
+            outcomes.append(error)
+
+    waiting = threading.Thread(target=late)
+    waiting.start()
+    time.sleep(0.05)
+    closing = threading.Thread(target=rig.writer.close)
+    closing.start()
+    waiting.join(TIMEOUT_S)
+    release.set()
+    closing.join(TIMEOUT_S)
+    assert [type(each) for each in outcomes] == [StoreUnavailable]
+    assert rig.keys() == {"queued"}
+
+
+def test_close__may_be_called_again_and_then_refuses(rig: Rig) -> None:
+    rig.writer.close()
+    rig.writer.close()
+    with pytest.raises(StoreUnavailable):
+        rig.writer.run(insert("k"))
+
+
+def test_submit__to_a_read_only_store_is_refused(make_rig: MakeRig) -> None:
+    rig = make_rig(StoreOptions(read_only=True))
+    with pytest.raises(StoreReadOnly):
+        rig.writer.submit(insert("k"))
+
+
+# --- the WAL --------------------------------------------------------------------------------------------------------
+
+
+def test_wal__is_never_checkpointed_by_a_commit(rig: Rig) -> None:
+    for number in range(20):
+        rig.writer.run(lambda tx, number=number: tx.change(INSERT, ("k" * 100_000 + str(number),)))  # type: ignore[misc]
+    assert rig.writer.wal_bytes > 2_000_000  # SQLite's own limit is 1,000 pages
+
+
+def test_wal__beyond_its_limit_starts_over(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "WAL_BYTES_LIMIT", 100_000)
+    seen = []
+    for number in range(20):
+        rig.writer.run(lambda tx, number=number: tx.change(INSERT, ("k" * 50_000 + str(number),)))  # type: ignore[misc]
+        seen.append(rig.writer.wal_bytes)
+    assert max(seen) < 300_000
+
+
+def test_wal__that_a_reader_holds_grows_on(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "WAL_BYTES_LIMIT", 100_000)
+    reader = apsw.Connection(str(rig.file), flags=apsw.SQLITE_OPEN_READONLY)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM meta").fetchall()
+    for number in range(10):
+        rig.writer.run(lambda tx, number=number: tx.change(INSERT, ("k" * 50_000 + str(number),)))  # type: ignore[misc]
+    assert rig.writer.wal_bytes > 500_000
+    reader.close()
+    rig.writer.run(insert("k"))
+    rig.writer.run(insert("l"))
+    assert rig.writer.wal_bytes < 100_000

@@ -1,0 +1,61 @@
+"""The words that all layers share."""
+
+from __future__ import annotations
+
+import pytest
+
+from davsql.model import (
+    NO_GUARD,
+    NO_PRECONDITIONS,
+    BlobId,
+    EntityTag,
+    IfTarget,
+    Inode,
+    Node,
+    NodeType,
+    Preconditions,
+    StateCondition,
+    StateList,
+)
+from davsql.paths import DavPath
+
+FILE = Node(Inode(2), Inode(1), "a", NodeType.FILE, BlobId(1), 3, bytes(range(32)), "text/plain", 1, 2)
+COLLECTION = Node(Inode(3), Inode(1), "c", NodeType.COLLECTION, None, 0, None, None, 1, 2)
+
+
+def test_node__knows_what_it_is() -> None:
+    assert not FILE.is_collection
+    assert COLLECTION.is_collection
+
+
+def test_etag__is_strong_quoted_and_made_of_the_digest_alone() -> None:
+    assert FILE.etag == '"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"'
+    assert FILE._replace(name="b", modified_at=9, inode=Inode(7)).etag == FILE.etag
+    assert FILE._replace(digest=bytes(32)).etag != FILE.etag
+    assert COLLECTION.etag is None
+
+
+def test_tokens__are_all_that_the_if_header_names() -> None:
+    def token(name: str, *, negated: bool = False) -> StateCondition:
+        return StateCondition(negated=negated, token=name, etag=None)
+
+    etag = StateCondition(negated=False, token=None, etag=EntityTag('"x"', is_weak=False))
+    when = Preconditions(
+        state_lists=(
+            StateList(IfTarget.REQUEST, (token("a"), etag)),
+            StateList(DavPath(["p"]), (token("b", negated=True),)),
+            StateList(IfTarget.ELSEWHERE, (token("a"), token("c"))),
+        )
+    )
+    assert when.tokens == {"a", "b", "c"}
+
+
+def test_tokens__are_none_without_an_if_header() -> None:
+    assert NO_PRECONDITIONS.tokens == frozenset()
+    assert NO_GUARD.preconditions is NO_PRECONDITIONS
+    assert NO_GUARD.principal == ""
+
+
+def test_preconditions__cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        NO_PRECONDITIONS.if_match = ()  # type: ignore[misc]
