@@ -19,9 +19,10 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from davsql.dav.request import DavOptions
 from davsql.errors import ConfigError, InvalidPath, NameTooLong
+from davsql.maintenance.backup import BackupOptions
 from davsql.maintenance.thread import MaintenanceOptions
 from davsql.paths import checked_name, lookup_key
-from davsql.server.options import ServerOptions
+from davsql.server.options import AdminOptions, ServerOptions
 from davsql.store.options import StoreOptions
 
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -66,6 +67,8 @@ class Config:
     store: StoreOptions = field(default_factory=StoreOptions)
     dav: DavOptions = field(default_factory=DavOptions)
     maintenance: MaintenanceOptions = field(default_factory=MaintenanceOptions)
+    backup: BackupOptions = field(default_factory=BackupOptions)
+    admin: AdminOptions = field(default_factory=AdminOptions)
     log: LogOptions = field(default_factory=LogOptions)
     shares: tuple[ShareOptions, ...] = ()
 
@@ -76,16 +79,19 @@ TABLES: Mapping[str, Sequence[str]] = {
     "store": ("store",),
     "dav": ("dav",),
     "maintenance": ("maintenance",),
+    "backup": ("backup",),
+    "admin": ("admin",),
     "log": ("log",),
 }
 SHARE = "share"
 
-# Keys of options classes that no table sets: they belong to each share.
-PER_SHARE = frozenset({"store.read_only"})
+# Keys of options classes that no table sets: they belong to each share, or to tests.
+PER_SHARE = frozenset({"store.read_only", "store.leaves_checkpoints", "store.vfs"})
 
 # Numbers that make sense, where the least one is not 0 or there is a greatest one.
 BOUNDS: Mapping[str, tuple[int, int | None]] = {
     "server.port": (0, 65535),
+    "admin.port": (0, 65535),
     "store.cache_mb": (1, None),
     "store.readers": (1, 1024),
     "store.queue_size": (1, None),
@@ -140,7 +146,9 @@ class _Reader:
             for part in parts:
                 of_part = {key: value for key, value in values.items() if key in settable[part]}
                 found[part] = self._options(table, classes[part](), of_part)
-        return Config(**found, shares=self._shares(document.get(SHARE, [])))
+        config = Config(**found, shares=self._shares(document.get(SHARE, [])))
+        self._refuse_mixed_backups(config)
+        return config
 
     def _shares(self, tables: object) -> tuple[ShareOptions, ...]:
         if not isinstance(tables, list):
@@ -180,13 +188,25 @@ class _Reader:
         if "" in names and len(names) > 1:
             raise ConfigError(f"{self._file}: {SHARE}.name: a share mounted at / must be the only one")
 
+    def _refuse_mixed_backups(self, config: Config) -> None:
+        """Backups bear the name of the store's file: those of two stores must not be taken for one another's."""
+        stems = [share.db.stem for share in config.shares if not share.read_only]
+        for stem in {each for each in stems if stems.count(each) > 1} if config.backup.folder else ():
+            raise ConfigError(
+                f"{self._file}: {SHARE}.db: the backups of several stores called {stem!r} would be mixed up in "
+                f"{config.backup.folder}; give the files different names"
+            )
+
     def _settable(self, table: str, options_class: type[Any]) -> list[str]:
         return [each.name for each in fields(options_class) if f"{table}.{each.name}" not in PER_SHARE]
 
     def _options(self, table: str, defaults: _Options, values: Mapping[str, Any]) -> _Options:
         hints = get_type_hints(type(defaults))
         checked = {key: self._value(f"{table}.{key}", value, hints[key]) for key, value in values.items()}
-        return replace(defaults, **checked)  # type: ignore[type-var]
+        try:
+            return replace(defaults, **checked)  # type: ignore[type-var]
+        except ValueError as error:  # what an options class says itself begins with the key
+            raise ConfigError(f"{self._file}: {table}.{error}") from error
 
     def _table(self, key: str, value: object) -> Mapping[str, Any]:
         if not isinstance(value, dict):

@@ -14,7 +14,7 @@ from functools import lru_cache
 from types import TracebackType
 from typing import Any
 
-from davsql.errors import IncompleteBody, MalformedBody
+from davsql.errors import DavsqlError, IncompleteBody, MalformedBody
 from davsql.server.body import Body
 from davsql.server.head import RequestHead
 from davsql.server.options import ServerOptions
@@ -67,6 +67,9 @@ class Response:
         except (IncompleteBody, MalformedBody) as error:
             log.info("request body of %s %s: %s", self._head.method, self._head.target, error)
             self._answer_error("400 Bad Request", "the request body is incomplete or malformed")
+        except DavsqlError as error:  # it says what happened: damaged content that was being sent, say
+            log.error("%s %s: %s", self._head.method, self._head.target, error)  # noqa: TRY400
+            self._answer_error("500 Internal Server Error", "internal server error")
         except (Exception, SystemExit):  # whatever the application raises ends here
             log.exception("%s %s failed", self._head.method, self._head.target)
             self._answer_error("500 Internal Server Error", "internal server error")

@@ -1,0 +1,297 @@
+"""A consistent copy of a store that is in use: one file, verified, and under its name only when it is complete.
+
+Rule 1: the source's connection holds one read transaction from before the first page until after the last one. So the
+        copy is one snapshot, never starts anew, and stops nobody from writing; the WAL cannot start over meanwhile.
+Rule 2: a copy is written under a name of its own (`.NAME.HEX.davsql-part`), synced and verified before it gets its
+        name. Whoever finds the name has a whole backup.
+Rule 3: a copy is one file. It is not in WAL mode, and nothing that could be taken for its WAL lies beside it.
+Rule 4: nothing is ever written in place over what is there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from secrets import token_hex
+from typing import NamedTuple
+
+import apsw
+
+from davsql.errors import AlreadyExists, Cancelled, NotFound, StoreDamaged, StoreFull, StoreUnavailable
+from davsql.store.connection import Role, create_copy, open_connection, open_copy, require_file, set_pragma, sync_folder
+from davsql.store.exclusion import leftovers, require_unused
+from davsql.store.migrate import known_version
+from davsql.store.options import StoreOptions
+from davsql.store.replication import obeying_mark
+from davsql.store.transaction import ReadTx, translated
+
+STEP_BYTES = 4 * 1024 * 1024  # between two looks at `is_cancelled`: some 10 ms
+CACHE_MB = 4  # of the two connections of a copy; pages are read and written once
+STALE_PART_S = 24 * 3600  # a part that nobody wrote to for so long belongs to a process that was killed
+
+_PART = re.compile(r"\..+\.[0-9a-f]{16}\.davsql-part(-wal|-shm|-journal)?")
+_SQLITE_HEADER = b"SQLite format 3\0"
+_PROGRESS_STEPS = 100_000  # of SQLite's machine, between two looks at `is_cancelled` while a copy is verified
+
+
+@dataclass(frozen=True, slots=True)
+class CopyOptions:
+    """How a copy is made."""
+
+    is_verified: bool = True  # quick_check, and the counts of the snapshot, in the copy
+    may_replace: bool = False  # a file that has the name already
+    pause_s: float = 0.0  # after each step, to leave a slow disk to others; the WAL grows meanwhile
+    progress: Callable[[int, int], None] = lambda _done_bytes, _total_bytes: None
+    is_cancelled: Callable[[], bool] = lambda: False
+
+
+class Snapshot(NamedTuple):
+    """What the source held at the moment of the copy."""
+
+    schema_version: int
+    page_size: int
+    pages: int
+    nodes: int
+    blobs: int
+    chunks: int
+
+    @property
+    def size_bytes(self) -> int:
+        return self.page_size * self.pages
+
+
+class Backup(NamedTuple):
+    """A copy that is complete."""
+
+    file: Path
+    snapshot: Snapshot
+    duration_s: float
+
+
+OpenSource = Callable[[], apsw.Connection]
+
+
+def back_up(store: Path, destination: Path, options: StoreOptions, how: CopyOptions | None = None) -> Backup:
+    """Copy the store at `store`, which may be in use by this and other processes, to the file `destination`.
+
+    Raises:
+        AlreadyExists: `destination` is there, or something that would be taken for its WAL.
+        Cancelled: `how.is_cancelled` said so.
+        StoreFull: the file system of `destination` has no room for it.
+        StoreError: it cannot be read or written, or the copy is not good; in any case nothing is left behind.
+    """
+    how = how or CopyOptions()
+    destination = real_path(destination)
+    _require_free_name(store, destination, how)
+    with part_copy(live_source(store, options), destination, options, how) as copy:
+        place(copy.file, destination, may_replace=how.may_replace)
+    return copy._replace(file=destination)
+
+
+def live_source(store: Path, options: StoreOptions) -> OpenSource:
+    """Opens a store that may be in use, of this schema version or an older one."""
+
+    def open_source() -> apsw.Connection:
+        require_file(store)
+        # Not a reader: the last one to close a store leaves no WAL behind only if it may write.
+        connection = open_connection(store, Role.WRITER, replace(options, cache_mb=CACHE_MB, mmap_mb=0))
+        obeying_mark(connection, options)  # closing must not checkpoint what Litestream has not seen
+        with translated():
+            set_pragma(connection, "query_only", 1)
+        return connection
+
+    return open_source
+
+
+@contextmanager
+def part_copy(open_source: OpenSource, destination: Path, options: StoreOptions, how: CopyOptions) -> Iterator[Backup]:
+    """A synced, and if wanted verified, copy beside `destination`; it is taken away at the end of the block.
+
+    Raises:
+        As `back_up`.
+    """
+    started = time.monotonic()
+    _remove_stale_parts(destination.parent)
+    part = destination.with_name(f".{destination.name[:200]}.{token_hex(8)}.davsql-part")
+    try:
+        with _about(destination):
+            snapshot = _copy(open_source, part, options, how)
+            sync_file(part)
+        if how.is_verified:
+            _verify(part, snapshot, options, how)
+        yield Backup(part, snapshot, time.monotonic() - started)
+    finally:
+        for each in (part, *leftovers(part)):
+            each.unlink(missing_ok=True)
+
+
+def place(part: Path, destination: Path, *, may_replace: bool) -> None:
+    """Give a complete file its name; afterwards the name is safe against a power cut.
+
+    Raises:
+        AlreadyExists: somebody else took the name meanwhile.
+    """
+    if may_replace:
+        part.replace(destination)
+    else:
+        try:
+            destination.hardlink_to(part)  # unlike a rename, this never replaces anything
+            part.unlink()
+        except FileExistsError:
+            raise AlreadyExists(f"{destination} exists already") from None
+        except OSError:  # a file system without hard links
+            part.rename(destination)
+    sync_folder(destination.parent)
+
+
+def stamp(time_s: float) -> str:
+    """A moment as names of files have it, in UTC to the second."""
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(time_s))
+
+
+def unused_name(file: Path, addition: str) -> Path:
+    """`FILE.ADDITION-STAMP`, or with a number after it when that is taken."""
+    first = file.with_name(f"{file.name}.{addition}-{stamp(time.time())}")
+    names = itertools.chain([first], (first.with_name(f"{first.name}-{number}") for number in itertools.count(2)))
+    return next(name for name in names if not os.path.lexists(name))
+
+
+def real_path(file: Path) -> Path:
+    """`file` with the symbolic links of its folders resolved, so that SQLite may be told to follow none.
+
+    Raises:
+        NotFound: the folder is missing.
+    """
+    folder = Path(os.path.realpath(file.parent))
+    if not folder.is_dir():
+        raise NotFound(f"the folder {folder} does not exist; make it first")
+    return folder / file.name
+
+
+def sync_file(file: Path) -> None:
+    """fsync a file that nobody has open."""
+    descriptor = os.open(file, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _require_free_name(store: Path, destination: Path, how: CopyOptions) -> None:
+    own = {each.absolute() for base in (store, real_path(store)) for each in (base, *leftovers(base, existing=False))}
+    if destination in own or (destination.exists() and destination.samefile(store)):
+        raise AlreadyExists(f"{destination} belongs to the store itself; choose another place for its backup")
+    if os.path.lexists(destination):
+        if not how.may_replace:
+            raise AlreadyExists(f"{destination} exists already; choose another name, or replace it with --force")
+        if not destination.is_file():
+            raise AlreadyExists(f"{destination} is no regular file; choose another name")
+        require_unused(destination)
+    for each in leftovers(destination):
+        raise AlreadyExists(f"{each} lies where it would be taken for a part of the backup; move it away")
+
+
+def _remove_stale_parts(folder: Path) -> None:
+    """Take away what killed processes left there."""
+    with suppress(OSError):
+        for each in folder.iterdir():
+            if _PART.fullmatch(each.name) and each.lstat().st_mtime < time.time() - STALE_PART_S:
+                each.unlink()
+
+
+def _copy(open_source: OpenSource, part: Path, options: StoreOptions, how: CopyOptions) -> Snapshot:
+    source = open_source()
+    try:
+        with translated():
+            source.execute("BEGIN")
+            snapshot = _snapshot(source)
+            _require_space(part.parent, snapshot.size_bytes)
+            target = create_copy(part, replace(options, cache_mb=CACHE_MB))
+            try:
+                _copy_pages(source, target, snapshot, how)
+                set_pragma(target, "journal_mode", "delete")  # the pages say WAL, as the source is
+            finally:
+                target.close()
+    finally:
+        source.close()
+    return snapshot
+
+
+def _copy_pages(source: apsw.Connection, target: apsw.Connection, snapshot: Snapshot, how: CopyOptions) -> None:
+    step_pages = max(1, STEP_BYTES // snapshot.page_size)
+    remaining = snapshot.pages + 1
+    with target.backup("main", source, "main") as backup:
+        while not backup.done:
+            if how.is_cancelled():
+                raise Cancelled("the copy was stopped before its end")
+            backup.step(step_pages)
+            if backup.remaining >= remaining:
+                raise StoreUnavailable("the copy started anew: somebody broke its snapshot")  # against rule 1
+            remaining = backup.remaining
+            how.progress((snapshot.pages - remaining) * snapshot.page_size, snapshot.size_bytes)
+            if how.pause_s:
+                time.sleep(how.pause_s)
+
+
+COUNT_ROWS = "SELECT (SELECT count(*) FROM nodes), (SELECT count(*) FROM blobs), (SELECT count(*) FROM chunks)"
+
+
+def _snapshot(connection: apsw.Connection) -> Snapshot:
+    """What the connection's transaction sees."""
+    version = known_version(connection)
+    nodes, blobs, chunks = ReadTx(connection).rows(COUNT_ROWS)[0]
+    return Snapshot(version, connection.pragma("page_size"), connection.pragma("page_count"), nodes, blobs, chunks)
+
+
+def _require_space(folder: Path, size_bytes: int) -> None:
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < size_bytes:
+        raise StoreFull(
+            f"{folder} has {free_bytes:,} bytes free, {size_bytes:,} are needed; free some, or choose another folder"
+        )
+
+
+def _verify(part: Path, expected: Snapshot, options: StoreOptions, how: CopyOptions) -> None:
+    """Raise StoreDamaged unless the copy is sound and holds what the source held."""
+    connection = open_copy(part, replace(options, cache_mb=CACHE_MB))
+    try:
+        connection.set_progress_handler(how.is_cancelled, _PROGRESS_STEPS)
+        with translated():
+            problems = [message for (message,) in connection.execute("PRAGMA quick_check(1)") if message != "ok"]
+            found = _snapshot(connection)
+            journal_mode = connection.pragma("journal_mode")
+    except apsw.InterruptError:
+        raise Cancelled("the copy was stopped while it was verified") from None
+    finally:
+        connection.close()
+    if problems:
+        raise StoreDamaged(f"the copy is damaged and was taken away again: {problems[0]}; run `davsql check`")
+    if (found, journal_mode) != (expected, "delete"):
+        raise StoreDamaged(f"the copy is not the store and was taken away again: {found} is not {expected}")
+    require_header(part, expected.size_bytes)
+
+
+def require_header(file: Path, size_bytes: int) -> None:
+    """Raise StoreDamaged unless `file`, which nobody has open, begins like a plain database and has its size."""
+    with file.open("rb") as opened:
+        header = opened.read(len(_SQLITE_HEADER))
+    if header != _SQLITE_HEADER or file.stat().st_size != size_bytes:
+        raise StoreDamaged(f"the copy {file} has the wrong header or size; look at its disk")
+
+
+@contextmanager
+def _about(destination: Path) -> Iterator[None]:
+    """Say of errors which file they are about: the store is only read, so a full disk is that of the copy."""
+    try:
+        yield
+    except StoreFull as error:
+        raise StoreFull(f"no room for {destination}: {error}") from error
+    except OSError as error:
+        raise StoreUnavailable(f"{destination} cannot be written: {error.strerror}") from error
