@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, cast
 
 from davsql.dav.dates import NS_PER_S, parse_http_date
@@ -27,7 +26,6 @@ from davsql.paths import DavPath
 
 if TYPE_CHECKING:
     from davsql.dav.request import Request
-    from davsql.store.store import Snapshot
 
 Depth = Literal["0", "1", "infinity"]
 
@@ -152,32 +150,6 @@ def is_range_current(text: str, *, etag: str | None, modified_at: int) -> bool:
 
 def _is_later(modified_s: int | None, date_s: int | None) -> bool:
     return modified_s is not None and date_s is not None and modified_s > date_s
-
-
-def state_holds(view: Snapshot, path: DavPath, lists: Sequence[StateList]) -> bool:
-    """Whether an If header holds for a read: one of its lists does, all of it (RFC 4918 10.4.3).
-
-    Args:
-        path: the request's own resource, which untagged lists are about.
-    """
-    return any(_list_holds(view, path, each) for each in lists)
-
-
-def _list_holds(view: Snapshot, path: DavPath, states: StateList) -> bool:
-    about = path if states.target is IfTarget.REQUEST else states.target
-    if isinstance(about, IfTarget):
-        node, tokens = None, frozenset[str]()
-    else:
-        node = view.node(about)
-        tokens = frozenset(lock.token for lock in view.locks_covering(about))
-    for condition in states.conditions:
-        if condition.etag is None:
-            is_true = condition.token in tokens
-        else:
-            is_true = node is not None and _matches((condition.etag,), node.etag, is_weak_enough=False)
-        if is_true is condition.negated:
-            return False
-    return True
 
 
 def _matches(tags: tuple[EntityTag, ...] | Anything, etag: str | None, *, is_weak_enough: bool) -> bool:

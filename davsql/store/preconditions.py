@@ -5,6 +5,8 @@ Source: RFC 9110 13.1, 13.2.2; RFC 4918 10.4.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from davsql.errors import PreconditionFailed
 from davsql.model import ANYTHING, Anything, EntityTag, Guard, IfTarget, Node, StateCondition, StateList
 from davsql.store.locks import NS_PER_S, locks_covering
@@ -28,8 +30,13 @@ def require(tx: ReadTx, chain: Chain, guard: Guard) -> None:
         raise PreconditionFailed("If-Unmodified-Since: the resource was modified")
     if when.if_none_match is not None and _matches(when.if_none_match, target, weakly=True):
         raise PreconditionFailed("If-None-Match: the resource exists")
-    if when.state_lists is not None and not any(_holds(tx, chain, each) for each in when.state_lists):
+    if when.state_lists is not None and not state_holds(tx, chain, when.state_lists):
         raise PreconditionFailed("If: none of its lists holds")
+
+
+def state_holds(tx: ReadTx, chain: Chain, lists: Sequence[StateList]) -> bool:
+    """Whether an If header holds: one of its lists does, all of it (RFC 4918 10.4.3)."""
+    return any(_holds(tx, chain, each) for each in lists)
 
 
 def _matches(tags: tuple[EntityTag, ...] | Anything, target: Node | None, *, weakly: bool) -> bool:

@@ -26,9 +26,23 @@ from davsql.model import (
     LockResult,
     Node,
     PropertyUpdate,
+    StateList,
 )
 from davsql.paths import DavPath
-from davsql.store import blobs, commands, locks, migrate, nodes, pins, properties, readers, replication, trees, writer
+from davsql.store import (
+    blobs,
+    commands,
+    locks,
+    migrate,
+    nodes,
+    pins,
+    preconditions,
+    properties,
+    readers,
+    replication,
+    trees,
+    writer,
+)
 from davsql.store.checkpointer import Checkpointer
 from davsql.store.connection import Role, create_file, is_plain, open_connection, require_file
 from davsql.store.download import READ_BATCH_CHUNKS, Download, Pins
@@ -79,6 +93,10 @@ class Snapshot:
     def locks_on(self, inodes: Sequence[Inode]) -> dict[Inode, list[Lock]]:
         """The active locks rooted at these nodes; nodes without any are left out."""
         return locks.locks_on(self._tx, inodes)
+
+    def state_holds(self, path: DavPath, lists: Sequence[StateList]) -> bool:
+        """Whether an If header holds for a request to `path` (RFC 4918 10.4.3)."""
+        return preconditions.state_holds(self._tx, nodes.resolve(self._tx, path), lists)
 
     def path_of(self, inode: Inode) -> DavPath:
         """The path of a node of this snapshot."""

@@ -28,7 +28,7 @@ STAGE_BATCH_BYTES = 4 * 1024 * 1024  # bounds one upload's hold on the writer
 
 
 class Upload:
-    """Bytes on their way into the store, made by `Store.upload`. Leaving its `with` block before `commit` drops them."""
+    """Bytes on their way into the store, from `Store.upload`. Leaving its `with` block before `commit` drops them."""
 
     def __init__(self, writer: Writer, options: StoreOptions, tallies: PerThread[UploadTally]) -> None:
         self._writer = writer

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from davsql.dav import pages
-from davsql.dav.conditions import is_range_current, judge_read, state_holds
+from davsql.dav.conditions import is_range_current, judge_read
 from davsql.dav.content import content_headers, content_type_of
 from davsql.dav.dates import http_date
 from davsql.dav.ranges import Multipart, Span, parse_ranges
@@ -152,5 +152,5 @@ def _require_state(request: Request) -> None:
     lists = request.preconditions.state_lists
     if lists is not None:
         with request.store.snapshot() as view:
-            if view.node(request.path) is not None and not state_holds(view, request.path, lists):
+            if view.node(request.path) is not None and not view.state_holds(request.path, lists):
                 raise PreconditionFailed("the If header does not hold")

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from davsql.dav import multistatus
-from davsql.dav.conditions import parse_depth, state_holds
+from davsql.dav.conditions import parse_depth
 from davsql.dav.multistatus import escape
 from davsql.dav.properties import QUOTA, Plan, asks_for_quota, plan_without_quota
 from davsql.dav.request import Request
@@ -145,7 +145,7 @@ def _top(request: Request, view: Snapshot) -> Node:
     if node is None:
         raise NotFound(f"{request.path} does not exist")
     lists = request.preconditions.state_lists
-    if lists is not None and not state_holds(view, request.path, lists):
+    if lists is not None and not view.state_holds(request.path, lists):
         raise HttpError(412, "The If header does not hold.")
     return node._replace(name=request.share.name or _ROOT_NAME) if request.path.is_root else node
 
