@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from typing import NamedTuple
@@ -129,7 +130,8 @@ def part_copy(open_source: OpenSource, destination: Path, options: StoreOptions,
         yield Backup(part, snapshot, time.monotonic() - started)
     finally:
         for each in (part, *leftovers(part)):
-            each.unlink(missing_ok=True)
+            with suppress(OSError):  # it must not hide what went wrong before
+                each.unlink(missing_ok=True)
 
 
 def place(part: Path, destination: Path, *, may_replace: bool) -> None:
@@ -193,7 +195,8 @@ def _require_free_name(store: Path, destination: Path, how: CopyOptions) -> None
             raise AlreadyExists(f"{destination} exists already; choose another name, or replace it with --force")
         if not destination.is_file():
             raise AlreadyExists(f"{destination} is no regular file; choose another name")
-        require_unused(destination)
+        if not destination.is_symlink():  # a link is replaced, and what it leads to stays
+            require_unused(destination)
     for each in leftovers(destination):
         raise AlreadyExists(f"{each} lies where it would be taken for a part of the backup; move it away")
 
@@ -215,7 +218,7 @@ def _copy(open_source: OpenSource, part: Path, options: StoreOptions, how: CopyO
             _require_space(part.parent, snapshot.size_bytes)
             target = create_copy(part, replace(options, cache_mb=CACHE_MB))
             try:
-                _copy_pages(source, target, snapshot, how)
+                _copy_pages(source, target, part, snapshot, how)
                 set_pragma(target, "journal_mode", "delete")  # the pages say WAL, as the source is
             finally:
                 target.close()
@@ -224,10 +227,12 @@ def _copy(open_source: OpenSource, part: Path, options: StoreOptions, how: CopyO
     return snapshot
 
 
-def _copy_pages(source: apsw.Connection, target: apsw.Connection, snapshot: Snapshot, how: CopyOptions) -> None:
+def _copy_pages(
+    source: apsw.Connection, target: apsw.Connection, part: Path, snapshot: Snapshot, how: CopyOptions
+) -> None:
     step_pages = max(1, STEP_BYTES // snapshot.page_size)
     remaining = snapshot.pages + 1
-    with target.backup("main", source, "main") as backup:
+    with _synced_now_and_then(part) as sync, target.backup("main", source, "main") as backup:
         while not backup.done:
             if how.is_cancelled():
                 raise Cancelled("the copy was stopped before its end")
@@ -235,9 +240,24 @@ def _copy_pages(source: apsw.Connection, target: apsw.Connection, snapshot: Snap
             if backup.remaining >= remaining:
                 raise StoreUnavailable("the copy started anew: somebody broke its snapshot")  # against rule 1
             remaining = backup.remaining
+            sync()
             how.progress((snapshot.pages - remaining) * snapshot.page_size, snapshot.size_bytes)
             if how.pause_s:
                 time.sleep(how.pause_s)
+
+
+@contextmanager
+def _synced_now_and_then(part: Path) -> Iterator[Callable[[], None]]:
+    """Something to call after each step, so that the disk gets what was written since.
+
+    One fsync of the whole file would stall the commits of everybody on this file system: by 120 ms for 300 MB
+    where steps of 4 MiB cost them 10 to 25 ms.
+    """
+    descriptor = os.open(part, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        yield partial(getattr(os, "fdatasync", os.fsync), descriptor)
+    finally:
+        os.close(descriptor)
 
 
 COUNT_ROWS = "SELECT (SELECT count(*) FROM nodes), (SELECT count(*) FROM blobs), (SELECT count(*) FROM chunks)"
@@ -262,13 +282,15 @@ def _verify(part: Path, expected: Snapshot, options: StoreOptions, how: CopyOpti
     """Raise StoreDamaged unless the copy is sound and holds what the source held."""
     connection = open_copy(part, replace(options, cache_mb=CACHE_MB))
     try:
-        connection.set_progress_handler(how.is_cancelled, _PROGRESS_STEPS)
         with translated():
-            problems = [message for (message,) in connection.execute("PRAGMA quick_check(1)") if message != "ok"]
+            connection.set_progress_handler(how.is_cancelled, _PROGRESS_STEPS)
+            try:
+                problems = [message for (message,) in connection.execute("PRAGMA quick_check(1)") if message != "ok"]
+            except apsw.InterruptError:
+                raise Cancelled("the copy was stopped while it was verified") from None
+            connection.set_progress_handler(None)
             found = _snapshot(connection)
             journal_mode = connection.pragma("journal_mode")
-    except apsw.InterruptError:
-        raise Cancelled("the copy was stopped while it was verified") from None
     finally:
         connection.close()
     if problems:

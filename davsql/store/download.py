@@ -19,6 +19,7 @@ from davsql.model import BlobId, Node
 from davsql.store.blobs import StoredChunk, chunks_from, is_content
 from davsql.store.pins import TOUCH_EVERY_S, PinId, pin_blob, touch_pin, unpin
 from davsql.store.readers import Readers
+from davsql.store.transaction import WriteTx
 from davsql.store.writer import Writer
 
 READ_BATCH_CHUNKS = 4
@@ -126,11 +127,16 @@ class Download:
         """Say in the store that the blob is in use; a store that cannot take it now is asked again in a while."""
         self._pin_due = time.monotonic() + TOUCH_EVERY_S
         pin_id = self._pin_id
+
+        def keep(tx: WriteTx) -> PinId:
+            if pin_id is not None:
+                with suppress(StoreUnavailable):  # the client stood still for so long that GC took the pin for stale
+                    touch_pin(tx, pin_id)
+                    return pin_id
+            return pin_blob(tx, self._blob_id)
+
         with suppress(StoreError):
-            if pin_id is None:
-                self._pin_id = self._writer.run(lambda tx: pin_blob(tx, self._blob_id))
-            else:
-                self._writer.run(lambda tx: touch_pin(tx, pin_id))
+            self._pin_id = self._writer.run(keep)
 
     def _verified(self, chunk: StoredChunk, position: int) -> bytes:
         data = chunk.data

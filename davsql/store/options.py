@@ -24,6 +24,7 @@ class StoreOptions:
     queue_size: int = 1000  # commands that may wait for the writer
     queue_timeout_s: float = 10.0  # how long a caller waits for a place in the queue, or for a reader
     busy_timeout_s: int = 30  # how long to wait for another process's lock on the file
+    reserve_mb: int = 16  # left free on the file system, so that DELETE works when all else is full; 0: nothing
     read_only: bool = False
     leaves_checkpoints: bool = False  # to Litestream (store/replication.py); the mark in the store says so too
     max_depth: int = 128  # names in a path

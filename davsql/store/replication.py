@@ -5,7 +5,7 @@ before it runs, frames can be gone that it never saw; it notices only where the 
 the last frame it copied was written over (`verify` in its db.go). So with the mark:
 
 Rule 1: no connection of davsql, in whatever process, checkpoints, neither on its own nor when it closes.
-Rule 2: the exception is TRUNCATE, which leaves nothing of the old WAL: Litestream notices it and copies the whole store.
+Rule 2: the exception is TRUNCATE, which leaves nothing of the old WAL: Litestream notices, and copies the whole store.
 Rule 3: a store that had no mark gets it before a TRUNCATE, and that before Litestream starts.
 """
 

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from davsql.store.migrate import GET_META
 from davsql.store.transaction import ReadTx
+from davsql.store.vitals import Vitals
+
+LARGEST = 5  # collections that are named
+
+
+class Large(NamedTuple):
+    """A collection that stands out."""
+
+    path: str
+    figure: int
 
 
 class Stats(NamedTuple):
@@ -21,6 +32,7 @@ class Stats(NamedTuple):
     chunks: int
     logical_bytes: int  # of all files
     stored_bytes: int  # of all chunks
+    dedup_ratio: float  # logical for each stored byte; 1.0 for an empty store
     locks: int
     properties: int
     uploads: int
@@ -30,6 +42,13 @@ class Stats(NamedTuple):
     file_bytes: int
     wal_bytes: int
     queue_depth: int
+    queue_size: int
+    readers_in_use: int
+    readers: int
+    cache_hits: int  # of the readers of this process
+    cache_misses: int
+    most_members: tuple[Large, ...]  # collections by the number of their members
+    most_bytes: tuple[Large, ...]  # by the size of the files that are their members
 
 
 COUNT_NODES = "SELECT count(*) FILTER (WHERE node_type = 1), count(*) FILTER (WHERE node_type = 2) FROM nodes"
@@ -38,14 +57,19 @@ COUNT_BLOBS = (
     "SELECT count(*), count(orphaned_at), coalesce(sum(size * refcount), 0) FROM blobs WHERE digest IS NOT NULL"
 )
 COUNT_CHUNKS = "SELECT count(*), coalesce(sum(size), 0) FROM chunks"
+COUNT_LOCKS = "SELECT count(*) FROM locks WHERE expires_at > ?"
+COUNT_PROPERTIES = "SELECT count(*) FROM properties"
+COUNT_UPLOADS = "SELECT count(*) FROM uploads"
 
 
-def collect(tx: ReadTx, file: Path, queue_depth: int) -> Stats:
+def collect(tx: ReadTx, file: Path, look: Callable[[], Vitals]) -> Stats:
     """Count everything in one snapshot."""
     collections, files = tx.rows(COUNT_NODES)[0]
     blobs, orphaned, logical_bytes = tx.rows(COUNT_BLOBS)[0]
     chunks, stored_bytes = tx.rows(COUNT_CHUNKS)[0]
+    most_members, most_bytes = _largest(tx, MOST_MEMBERS), _largest(tx, MOST_BYTES)
     wal = file.with_name(file.name + "-wal")
+    vitals = look()  # last: the cache has seen what was read here
     return Stats(
         schema_version=int(tx.value(GET_META, ("schema_version",))),
         collections=collections,
@@ -56,13 +80,54 @@ def collect(tx: ReadTx, file: Path, queue_depth: int) -> Stats:
         chunks=chunks,
         logical_bytes=logical_bytes,
         stored_bytes=stored_bytes,
-        locks=tx.value("SELECT count(*) FROM locks WHERE expires_at > ?", (tx.now,)),
-        properties=tx.value("SELECT count(*) FROM properties"),
-        uploads=tx.value("SELECT count(*) FROM uploads"),
+        dedup_ratio=round(logical_bytes / stored_bytes, 3) if stored_bytes else 1.0,
+        locks=tx.value(COUNT_LOCKS, (tx.now,)),
+        properties=tx.value(COUNT_PROPERTIES),
+        uploads=tx.value(COUNT_UPLOADS),
         page_size=tx.value("PRAGMA page_size"),
         page_count=tx.value("PRAGMA page_count"),
         freelist_count=tx.value("PRAGMA freelist_count"),
         file_bytes=file.stat().st_size,
         wal_bytes=wal.stat().st_size if wal.exists() else 0,
-        queue_depth=queue_depth,
+        queue_depth=vitals.queue_depth,
+        queue_size=vitals.queue_size,
+        readers_in_use=vitals.readers_in_use,
+        readers=vitals.readers,
+        cache_hits=vitals.cache_hits,
+        cache_misses=vitals.cache_misses,
+        most_members=most_members,
+        most_bytes=most_bytes,
     )
+
+
+# Twice as many as are shown: those of deleted trees fall away when their paths do not end at the root.
+MOST_MEMBERS = """
+WITH RECURSIVE top (inode, figure) AS (
+  SELECT parent_inode, count(*) FROM nodes WHERE parent_inode IS NOT NULL
+  GROUP BY parent_inode ORDER BY 2 DESC LIMIT 2 * :limit
+), up (at, path, figure) AS (
+  SELECT inode, '', figure FROM top
+  UNION ALL
+  SELECT n.parent_inode, '/' || coalesce(n.sent_name, n.name) || u.path, u.figure
+  FROM up AS u JOIN nodes AS n ON n.inode = u.at WHERE n.parent_inode IS NOT NULL
+)
+SELECT path, figure FROM up WHERE at = 1 ORDER BY figure DESC, path LIMIT :limit
+"""
+MOST_BYTES = """
+WITH RECURSIVE top (inode, figure) AS (
+  SELECT n.parent_inode, sum(b.size) FROM nodes AS n JOIN blobs AS b ON b.blob_id = n.blob_id
+  WHERE n.parent_inode IS NOT NULL
+  GROUP BY n.parent_inode ORDER BY 2 DESC LIMIT 2 * :limit
+), up (at, path, figure) AS (
+  SELECT inode, '', figure FROM top
+  UNION ALL
+  SELECT n.parent_inode, '/' || coalesce(n.sent_name, n.name) || u.path, u.figure
+  FROM up AS u JOIN nodes AS n ON n.inode = u.at WHERE n.parent_inode IS NOT NULL
+)
+SELECT path, figure FROM up WHERE at = 1 ORDER BY figure DESC, path LIMIT :limit
+"""
+
+
+def _largest(tx: ReadTx, query: str) -> tuple[Large, ...]:
+    """The collections that a query puts first, with their paths."""
+    return tuple(Large(path or "/", figure) for path, figure in tx.rows(query, {"limit": LARGEST}))

@@ -6,7 +6,6 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -33,7 +32,6 @@ from davsql.store import (
     blobs,
     commands,
     locks,
-    migrate,
     nodes,
     pins,
     preconditions,
@@ -44,10 +42,12 @@ from davsql.store import (
     writer,
 )
 from davsql.store.checkpointer import Checkpointer
-from davsql.store.connection import Role, create_file, is_plain, open_connection, require_file
+from davsql.store.connection import Role, is_plain, open_connection, require_file
+from davsql.store.creation import make_store
 from davsql.store.download import READ_BATCH_CHUNKS, Download, Pins
 from davsql.store.options import StoreOptions
 from davsql.store.records import finish_task
+from davsql.store.room import MIB
 from davsql.store.stats import Stats, collect
 from davsql.store.transaction import ReadTx, WriteTx
 from davsql.store.upgrade import upgrade
@@ -133,14 +133,11 @@ class Store:
         file = file.absolute()
         was_clean = not _has_wal(file)
         if create and not file.exists():
-            connection = create_file(file, options)
-            make_current: Callable[[apsw.Connection], Path | None] = migrate.create_schema
-        else:
-            require_file(file)
-            connection = open_connection(file, Role.WRITER, options)
-            make_current = partial(upgrade, file=file, options=options)
+            make_store(file, options)
+        require_file(file)
+        connection = open_connection(file, Role.WRITER, options)
         try:
-            migration_backup = make_current(connection)
+            migration_backup = upgrade(connection, file, options)
             options = replication.obeying_mark(connection, options)
             store = cls(file, options, connection, was_clean=was_clean)
             store.migration_backup = migration_backup
@@ -223,13 +220,13 @@ class Store:
                 tx.value("PRAGMA page_count"),
                 tx.value("PRAGMA freelist_count"),
             )
-        available = shutil.disk_usage(self.file.parent).free
+        available = max(0, shutil.disk_usage(self.file.parent).free - self.options.reserve_mb * MIB)
         return Space((pages - free_pages) * page_size, available + free_pages * page_size)
 
     def stats(self) -> Stats:
         """Sizes and counts; reads much of the indexes."""
         with self._readers.snapshot() as tx:
-            return collect(tx, self.file, self._writer.queue_depth)
+            return collect(tx, self.file, self.vitals)
 
     def vitals(self) -> Vitals:
         """How the store is doing; waits for nothing."""

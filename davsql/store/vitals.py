@@ -17,7 +17,8 @@ class Vitals(NamedTuple):
     """What health, metrics and stats look at."""
 
     is_writer_alive: bool
-    failure: WriteFailure | None  # why nothing can be written; None again with the first commit
+    failure: WriteFailure | None  # why the last write that failed did
+    is_failing: bool  # none was made since
     writing_s: float  # since the batch at work began; 0 while the writer has nothing to do
     queue_depth: int
     queue_size: int
@@ -42,6 +43,7 @@ def vitals_of(store: Store, writer: Writer, readers: Readers) -> Vitals:
     return Vitals(
         is_writer_alive=writer.is_alive,
         failure=writer.counters.failure,
+        is_failing=writer.counters.is_failing,
         writing_s=(time.monotonic_ns() - began_ns) / 1e9 if began_ns else 0.0,
         queue_depth=writer.queue_depth,
         queue_size=store.options.queue_size,

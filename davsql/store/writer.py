@@ -13,14 +13,16 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar, cast
 
 import apsw
 
 from davsql.counters import WriterCounters
-from davsql.errors import StoreBusy, StoreError, StoreReadOnly, StoreUnavailable
+from davsql.errors import StoreBusy, StoreError, StoreFull, StoreReadOnly, StoreUnavailable
 from davsql.store.options import StoreOptions
+from davsql.store.room import Room
 from davsql.store.transaction import WriteTx, store_error, translated
 
 Result = TypeVar("Result")
@@ -30,6 +32,11 @@ BATCH_COMMANDS = 256  # at most in one COMMIT
 BATCH_BYTES = 16 * 1024 * 1024  # of staged content in one COMMIT: WAL suits transactions well below 100 MB
 WAL_BYTES_LIMIT = 64 * 1024 * 1024  # above it the writer itself lets the WAL start over
 LEFT_WAL_BYTES_LIMIT = 1024 * 1024 * 1024  # the same where Litestream should have done it and seems not to run
+
+COUNT_FAILED_COMMIT = """
+INSERT INTO meta (key, value) VALUES ('failed_commits', '1')
+ON CONFLICT (key) DO UPDATE SET value = CAST(value AS INTEGER) + 1
+"""
 
 _log = logging.getLogger(__name__)
 
@@ -92,6 +99,7 @@ class Writer:
         self.wal_bytes = 0  # in the WAL after the last commit
         self._tried_wal_bytes = 0  # what the WAL had when emptying it was last tried in vain
         self._page_size: int = connection.pragma("page_size")
+        self._room = Room(Path(connection.filename), options)
         connection.set_wal_hook(self._note_wal)
         self._thread = threading.Thread(target=self._run, name="davsql-writer", daemon=True)
         self._thread.start()
@@ -171,8 +179,9 @@ class Writer:
         batch: list[Pending[Any]] = []
         try:
             while batch := self._next_batch():
-                self._run_batch(batch)
-                if self.wal_bytes > WAL_BYTES_LIMIT:
+                if batch := self._refuse_without_room(batch):
+                    self._run_batch(batch)
+                if self.wal_bytes > self._room.wal_limit(self.wal_bytes, WAL_BYTES_LIMIT):
                     self._checkpoint()
         except BaseException as error:  # noqa: BLE001  # whatever it was, callers must not wait for ever
             _log.critical("the writer stopped; restart davsql", exc_info=error)
@@ -218,6 +227,32 @@ class Writer:
         for pending in batch:
             if not pending.is_answered:
                 pending.answer(None, StoreUnavailable("the store's writer has stopped; restart davsql"))
+
+    def _refuse_without_room(self, batch: list[Pending[Any]]) -> list[Pending[Any]]:
+        """Answer the commands whose content would take the last room on the disk; returns the others."""
+        allowed: list[Pending[Any]] = []
+        size_bytes = 0
+        for pending in batch:
+            if not pending.size_bytes or self._has_room(size_bytes + pending.size_bytes):
+                size_bytes += pending.size_bytes
+                allowed.append(pending)
+            else:
+                self.counters.failed += 1
+                pending.answer(None, StoreFull("the store's file system is nearly full; delete something first"))
+        return allowed
+
+    def _has_room(self, size_bytes: int) -> bool:
+        try:
+            if self._room.allows(self._connection, size_bytes, self.wal_bytes):
+                return True
+            if not self.wal_bytes or self._options.leaves_checkpoints:
+                return False
+            self._empty_wal()
+            return self._room.allows(self._connection, size_bytes, self.wal_bytes)
+        except apsw.BusyError:  # somebody reads: the WAL stays as long as it is
+            return False
+        except apsw.Error:  # the command itself will tell
+            return True
 
     def _run_batch(self, batch: list[Pending[Any]]) -> None:
         began_ns = time.monotonic_ns()
@@ -271,10 +306,24 @@ class Writer:
             return outcomes
         except apsw.Error as error:
             self._roll_back()
+            if isinstance(error, apsw.IOError):
+                self._write_over_failed_commit()
             raise store_error(error) from error
         except BaseException:
             self._roll_back()
             raise
+
+    def _write_over_failed_commit(self) -> None:
+        """A COMMIT whose sync failed may be whole in the WAL: after a crash, recovery would find what was refused.
+
+        Any change will do; one that changes nothing is not written.
+        """
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute(COUNT_FAILED_COMMIT)
+            self._connection.execute("COMMIT")
+        except apsw.Error:  # the disk still fails: the next commit lies over it
+            self._roll_back()
 
     def _attempt(self, pending: Pending[Any], *, alone: bool) -> tuple[Any, BaseException | None]:
         connection = self._connection
@@ -307,7 +356,7 @@ class Writer:
 
     def _note_wal(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
         self.wal_bytes = pages * self._page_size
-        self.counters.failure = None
+        self.counters.is_failing = False
         return apsw.SQLITE_OK
 
     def _checkpoint(self) -> None:
@@ -323,13 +372,17 @@ class Writer:
             _log.warning("checkpoint failed: %s", error)
 
     def _empty_left_wal(self) -> None:
-        """Litestream seems not to run: never PASSIVE (store/replication.py), no waiting, not again after each commit."""
+        """Litestream seems not to run: not PASSIVE (store/replication.py), no waiting, not again after each commit."""
         if self.wal_bytes < max(LEFT_WAL_BYTES_LIMIT, self._tried_wal_bytes + WAL_BYTES_LIMIT):
             return
         self._tried_wal_bytes = self.wal_bytes
+        self._empty_wal()
+        self._tried_wal_bytes = 0
+
+    def _empty_wal(self) -> None:
         self._connection.set_busy_timeout(0)
         try:
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-            self.wal_bytes = self._tried_wal_bytes = 0
+            self.wal_bytes = 0
         finally:
             self._connection.set_busy_timeout(self._options.busy_timeout_s * 1000)

@@ -1,4 +1,4 @@
-"""Make a small store of the schema that this davsql has, for the tests of later ones: `python tests/data/make_store.py`.
+"""Make a small store of the schema of this davsql, for the tests of later ones: `python tests/data/make_store.py`.
 
 The file is named after the version (`store-v1.db`). It is committed once a version is released and never made again;
 tests/store/test_migrate.py opens every such file, migrates it and looks for what is put in here.
@@ -37,12 +37,17 @@ CONTENTS: dict[str, bytes | None] = {
     f"/{DECOMPOSED}/large.bin": LARGE,
 }
 PROPERTY = PropertyUpdate("urn:example", "colour", '<x:colour xmlns:x="urn:example" xml:lang="de">rot</x:colour>')
-LOCK = LockRequest(LockScope.EXCLUSIVE, True, "<D:owner xmlns:D='DAV:'>ann</D:owner>", 100 * 365 * 24 * 3600)
+LOCK = LockRequest(
+    LockScope.EXCLUSIVE,
+    is_depth_infinity=True,
+    owner_xml="<D:owner xmlns:D='DAV:'>ann</D:owner>",
+    timeout_s=100 * 365 * 24 * 3600,
+)
 PRINCIPAL = "ann"
 
 
 def fill(store: Store) -> None:
-    """Put in one of everything: a copied tree, shared chunks, a property, a lock, what is deleted and what is staged."""
+    """Put in one of each: a copied tree, shared chunks, a property, a lock, what is deleted and what is staged."""
     for path, data in CONTENTS.items():
         if path.startswith("/Copy"):
             continue

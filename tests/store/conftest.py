@@ -33,6 +33,12 @@ def make_store(tmp_path: Path) -> Iterator[MakeStore]:
 
 
 @pytest.fixture
+def store(make_store: MakeStore) -> Store:
+    """An empty store, checked afterwards. Nobody cuts the power here: fsync would only cost time."""
+    return make_store(StoreOptions(durability="normal"))
+
+
+@pytest.fixture
 def unchecked_store(tmp_path: Path) -> Iterator[Store]:
     """An empty store to be damaged: nothing is checked afterwards."""
     with Store.open(tmp_path / "store.db", create=True) as opened:

@@ -178,6 +178,7 @@ def test_check__is_content_with_work_in_progress(store: Store, clock: Clock) -> 
 def flip(number: int) -> Break:
     def broken(connection: apsw.Connection) -> None:
         ((data,),) = connection.execute("SELECT data FROM chunk_data WHERE chunk_id = ?", (number,)).fetchall()
+        assert isinstance(data, bytes)
         flipped = bytes([data[0] ^ 1]) + data[1:]
         connection.execute("UPDATE chunk_data SET data = ? WHERE chunk_id = ?", (flipped, number))
 

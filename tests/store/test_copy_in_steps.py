@@ -57,6 +57,10 @@ def part(store: Store, top: str) -> dict[str, bytes | None]:
     return {path.removeprefix(top): data for path, data in tree(store).items() if path.startswith(top + "/")}
 
 
+def sweep(store: Store) -> None:
+    collect_garbage(store, grace_s=0, upload_expiry_s=0)
+
+
 def before_each_write(store: Store, monkeypatch: pytest.MonkeyPatch, act: Callable[[int], None]) -> None:
     """Let `act` see the number of each write of `store`, from 0, before it happens; its own writes do not count."""
     write = store.write
@@ -106,9 +110,7 @@ def test_copy__in_steps_over_something_replaces_it_at_once(filled: Store, monkey
 
 def test_copy__in_steps_is_safe_from_gc(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = part(filled, "/src")
-    before_each_write(
-        filled, monkeypatch, lambda _number: collect_garbage(filled, grace_s=0, upload_expiry_s=0) and None
-    )
+    before_each_write(filled, monkeypatch, lambda _number: sweep(filled))
     filled.copy(at("/src"), at("/copy"))
     assert part(filled, "/copy") == expected
     collect_garbage(filled, grace_s=0, upload_expiry_s=0)
@@ -121,7 +123,7 @@ def test_copy__in_steps_keeps_content_whose_source_is_deleted_meanwhile(
     def act(number: int) -> None:
         if number == 6:
             filled.delete(at("/src/a"))
-        collect_garbage(filled, grace_s=0, upload_expiry_s=0)
+        sweep(filled)
 
     before_each_write(filled, monkeypatch, act)
     filled.copy(at("/src"), at("/copy"))
@@ -130,10 +132,15 @@ def test_copy__in_steps_keeps_content_whose_source_is_deleted_meanwhile(
     assert check(filled, deep=True) == []
 
 
+def replace_source(store: Store) -> None:
+    store.delete(at("/src"))
+    mkcol(store, "/src")
+
+
 INTERFERENCES: dict[str, tuple[type[DavsqlError], Callable[[Store], object]]] = {
     "source deleted": (NotFound, lambda store: store.delete(at("/src"))),
     "source moved": (NotFound, lambda store: store.move(at("/src"), at("/moved"))),
-    "source replaced": (StoreBusy, lambda store: (store.delete(at("/src")), mkcol(store, "/src"))),
+    "source replaced": (StoreBusy, replace_source),
     "destination made": (OverwriteRefused, lambda store: put(store, "/place/copy", b"mine")),
     "destination's parent deleted": (ParentMissing, lambda store: store.delete(at("/place"))),
     "destination locked": (Locked, lambda store: lock(store, "/place")),

@@ -146,7 +146,7 @@ def test_download__lets_the_wal_start_over(store: Store) -> None:
         put(store, "/g", b"x")
         pages, done = store.checkpoint()
         assert pages == done > 0
-        chunks.close()
+        assert next(chunks)
 
 
 def test_download__after_the_store_is_closed_fails(make_store: MakeStore) -> None:

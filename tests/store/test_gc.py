@@ -45,7 +45,7 @@ def exhaust(store: Store, step: Callable[[Store], int]) -> int:
     return steps
 
 
-# --- detached trees -----------------------------------------------------------------------------------------------------
+# --- detached trees -------------------------------------------------------------------------------------------------
 
 
 def test_remove_detached__leaves_the_tree_alone(store: Store) -> None:
@@ -149,7 +149,7 @@ def test_remove_orphaned_blobs__leaves_pinned_ones(store: Store) -> None:
 def test_remove_orphaned_blobs__takes_a_long_one_from_its_end(store: Store, limit: int) -> None:
     put(store, "/f", LARGE)
     store.delete(at("/f"))
-    exhaust(store, lambda store: remove_detached(store))
+    exhaust(store, remove_detached)
     lengths = [count(store, "blob_chunks")]
     while removed := remove_blobs(store, limit=limit):
         assert removed <= limit
@@ -167,8 +167,8 @@ def test_remove_orphaned_chunks__is_bounded_and_leaves_shared_ones(store: Store)
     put(store, "/f", LARGE)
     put(store, "/g", LARGE[:CHUNK_BYTES] + b"other")
     store.delete(at("/f"))
-    exhaust(store, lambda store: remove_detached(store))
-    exhaust(store, lambda store: remove_blobs(store))
+    exhaust(store, remove_detached)
+    exhaust(store, remove_blobs)
     assert remove_chunks(store, 4) == 4
     assert remove_chunks(store, 4) == 4
     assert remove_chunks(store, 4) == 2
@@ -258,7 +258,7 @@ def test_orphaned_at__is_set_by_the_last_reference_only(store: Store) -> None:
     assert store.stats().orphaned_blobs == 0
 
 
-# --- uploads and locks ------------------------------------------------------------------------------------------------
+# --- uploads and locks ----------------------------------------------------------------------------------------------
 
 
 def stage(store: Store) -> tuple[blobs.UploadId, BlobId]:

@@ -55,7 +55,7 @@ def filled(store: Store) -> Store:
 
 
 def test_lock__gives_what_was_asked_for(filled: Store, clock: Clock) -> None:
-    request = LockRequest(EXCLUSIVE, True, "<owner>me</owner>", 60)
+    request = LockRequest(EXCLUSIVE, is_depth_infinity=True, owner_xml="<owner>me</owner>", timeout_s=60)
     made, _, created = filled.lock(at("/c"), request, Guard(principal="ann"))
     assert not created
     assert made.token.startswith("urn:uuid:")
@@ -69,7 +69,9 @@ def test_lock__gives_what_was_asked_for(filled: Store, clock: Clock) -> None:
 
 
 def test_lock__of_an_unmapped_url_makes_an_empty_file(filled: Store) -> None:
-    made, _, created = filled.lock(at("/c/new"), LockRequest(EXCLUSIVE, False, None, 60))
+    made, _, created = filled.lock(
+        at("/c/new"), LockRequest(EXCLUSIVE, is_depth_infinity=False, owner_xml=None, timeout_s=60)
+    )
     assert created
     assert read(filled, "/c/new") == b""
     assert made.inode == inode_of(filled, "/c/new")
@@ -147,14 +149,6 @@ class TestConflicts:
         lock(filled, "/c/d/f", held)
         _expect(filled, "/c/d/f", conflict, lambda: lock(filled, "/c", asked, infinity=True))
 
-    def test_lock__with_depth_0_beside_others(
-        self, filled: Store, held: LockScope, asked: LockScope, conflict: bool
-    ) -> None:
-        lock(filled, "/c", held)
-        lock(filled, "/c/d/f", asked)
-        lock(filled, "/c/d", asked)
-        lock(filled, "/other", asked, infinity=True)
-
 
 def _expect(store: Store, rival: str, conflict: bool, action: Callable[[], object]) -> None:
     if not conflict:
@@ -164,6 +158,15 @@ def _expect(store: Store, rival: str, conflict: bool, action: Callable[[], objec
         action()
     assert isinstance(raised.value, LockConflict)
     assert [lock.root for lock in raised.value.locks] == [at(rival)]
+
+
+@pytest.mark.parametrize("held", LockScope)
+@pytest.mark.parametrize("asked", LockScope)
+def test_lock__with_depth_0_beside_others(filled: Store, held: LockScope, asked: LockScope) -> None:
+    lock(filled, "/c", held)
+    lock(filled, "/c/d/f", asked)
+    lock(filled, "/c/d", asked)
+    lock(filled, "/other", asked, infinity=True)
 
 
 def test_lock__does_not_conflict_for_its_own_holder_only_if_shared(filled: Store) -> None:

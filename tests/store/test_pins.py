@@ -39,8 +39,8 @@ def test_download__that_lasts_is_spared_by_gc_of_another_process(store: Store) -
         sweep(other)
         assert received + b"".join(chunks) == LARGE
         opened.close()
-        other.write(lambda tx: None)
-        store.write(lambda tx: None)  # what close() left to the writer is done
+        other.write(lambda _tx: None)
+        store.write(lambda _tx: None)  # what close() left to the writer is done
         assert count(store, "pins") == 0
         sweep(other)
         assert store.stats().blobs == 1

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from davsql.errors import Locked, NotFound, PreconditionFailed, TooManyProperties
 from davsql.model import DeadProperty, PropertyUpdate
 from davsql.store.options import StoreOptions

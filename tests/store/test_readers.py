@@ -37,9 +37,8 @@ def test_snapshot__is_one_view_while_others_write(store: Store) -> None:
 
 
 def test_snapshot__beyond_the_pool_is_busy(pool: Readers) -> None:
-    with pool.snapshot(), pool.snapshot():
-        with pytest.raises(StoreBusy), pool.snapshot():
-            pass
+    with pool.snapshot(), pool.snapshot(), pytest.raises(StoreBusy), pool.snapshot():
+        pass
     with pool.snapshot(), pool.snapshot():
         pass
     pool.close()

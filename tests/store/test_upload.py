@@ -69,12 +69,11 @@ def test_upload__of_any_size_comes_back(store: Store, size: int) -> None:
 
 
 @pytest.fixture
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of 64 bytes, three of them a batch: every path of the code in a few hundred bytes."""
     monkeypatch.setattr(upload_module, "CHUNK_BYTES", 64)
     monkeypatch.setattr(upload_module, "STAGE_BATCH_BYTES", 192)
     monkeypatch.setattr(blobs, "CHUNK_BYTES", 64)
-    yield
 
 
 @pytest.fixture(scope="module")
@@ -254,7 +253,7 @@ def test_upload__abort_after_a_lost_batch_ends_the_upload(make_store: MakeStore)
     store = make_store(StoreOptions(busy_timeout_s=0))
     with store.upload() as upload:
         upload.write(bytes_of(2 * STAGE_BATCH_BYTES, 1))
-        store.write(lambda tx: None)  # what was staged is committed
+        store.write(lambda _tx: None)  # what was staged is committed
         with raw(store) as other:
             other.execute("BEGIN IMMEDIATE")
             upload.write(bytes_of(STAGE_BATCH_BYTES, 2))

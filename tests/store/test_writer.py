@@ -42,7 +42,7 @@ class Rig:
         self.commits += 1
         return False
 
-    def keys(self) -> set[str]:
+    def committed(self) -> set[str]:
         """What another connection sees."""
         other = apsw.Connection(str(self.file), flags=apsw.SQLITE_OPEN_READONLY)
         try:
@@ -124,7 +124,7 @@ def outcome(pending: Pending[str]) -> str | BaseException:
 def test_run__answers_with_the_result_once_it_is_committed(rig: Rig) -> None:
     for number in range(20):
         assert rig.writer.run(insert(f"k{number}")) == f"k{number}"
-        assert f"k{number}" in rig.keys()
+        assert f"k{number}" in rig.committed()
 
 
 def test_run__from_many_threads_answers_after_each_commit(rig: Rig) -> None:
@@ -133,7 +133,7 @@ def test_run__from_many_threads_answers_after_each_commit(rig: Rig) -> None:
     def work(thread: int) -> None:
         for number in range(20):
             key = rig.writer.run(insert(f"{thread}-{number}"))
-            if key not in rig.keys():
+            if key not in rig.committed():
                 missing.append(key)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
@@ -142,7 +142,7 @@ def test_run__from_many_threads_answers_after_each_commit(rig: Rig) -> None:
     for each in threads:
         each.join()
     assert missing == []
-    assert len(rig.keys()) == 160
+    assert len(rig.committed()) == 160
 
 
 def test_submit__is_not_answered_before_commit(rig: Rig) -> None:
@@ -158,11 +158,10 @@ def test_submit__is_not_answered_before_commit(rig: Rig) -> None:
     assert reached.wait(TIMEOUT_S)
     time.sleep(0.02)
     assert not pending.is_answered
-    assert rig.keys() == set()
+    assert rig.committed() == set()
     release.set()
     assert pending.wait() == "k"
-    assert pending.is_answered
-    assert rig.keys() == {"k"}
+    assert rig.committed() == {"k"}
 
 
 def test_submit__groups_what_waits_into_one_commit(rig: Rig) -> None:
@@ -172,7 +171,7 @@ def test_submit__groups_what_waits_into_one_commit(rig: Rig) -> None:
     release.set()
     assert [pending.wait() for pending in pendings] == [f"k{number}" for number in range(50)]
     assert rig.commits == 2  # the one that held the writer, and all the others
-    assert len(rig.keys()) == 50
+    assert len(rig.committed()) == 50
     assert rig.writer.queue_depth == 0
 
 
@@ -186,7 +185,7 @@ def test_submit__groups_no_more_than_a_batch(rig: Rig, monkeypatch: pytest.Monke
     for pending in pendings:
         pending.wait()
     assert rig.commits == 1 + 3 + 2  # 10, 10, 5 and a large one, and the other two
-    assert len(rig.keys()) == 28
+    assert len(rig.committed()) == 28
 
 
 def test_commands__run_in_the_order_in_which_they_came(rig: Rig) -> None:
@@ -215,7 +214,7 @@ def test_run__raises_what_the_command_raised(rig: Rig, error: Exception) -> None
     with pytest.raises(type(error)) as raised:
         rig.writer.run(failing(error))
     assert raised.value is error
-    assert rig.keys() == set()
+    assert rig.committed() == set()
     assert rig.writer.run(insert("after")) == "after"
 
 
@@ -247,7 +246,7 @@ def test_batch__of_which_some_fail_keeps_the_others(rig: Rig) -> None:
     assert outcomes[:4] == ["a", refusal, "c", bug]
     assert isinstance(outcomes[4], StoreUnavailable)
     assert outcomes[5:] == ["d", "e"]
-    assert rig.keys() == {"a", "c", "d", "e"}
+    assert rig.committed() == {"a", "c", "d", "e"}
     assert rig.commits == 2
 
 
@@ -259,7 +258,7 @@ def test_batch__whose_transaction_dies_is_run_one_by_one(rig: Rig) -> None:
     assert outcomes[:2] == ["a", "b"]
     assert isinstance(outcomes[2], StoreError)
     assert outcomes[3] == "c"
-    assert rig.keys() == {"a", "b", "c"}
+    assert rig.committed() == {"a", "b", "c"}
 
 
 def test_run__of_what_kills_its_own_transaction_is_answered(rig: Rig) -> None:
@@ -275,7 +274,7 @@ def test_batch__that_cannot_be_committed_is_run_one_by_one(rig: Rig) -> None:
     rig.on_commit = lambda: next(failures, False)
     release.set()
     assert [outcome(pending) for pending in pendings] == ["a", "b", "c"]
-    assert rig.keys() == {"a", "b", "c"}
+    assert rig.committed() == {"a", "b", "c"}
 
 
 def test_batch__of_which_one_cannot_be_committed_answers_that_one(rig: Rig) -> None:
@@ -287,7 +286,7 @@ def test_batch__of_which_one_cannot_be_committed_answers_that_one(rig: Rig) -> N
     outcomes = [outcome(pending) for pending in pendings]
     assert (outcomes[0], outcomes[2]) == ("a", "c")
     assert isinstance(outcomes[1], StoreError)
-    assert rig.keys() == {"a", "c"}
+    assert rig.committed() == {"a", "c"}
 
 
 def test_batch__on_a_full_disk_answers_each_truthfully(rig: Rig) -> None:
@@ -313,7 +312,7 @@ def test_batch__on_a_full_disk_answers_each_truthfully(rig: Rig) -> None:
     assert isinstance(outcomes.pop("large1"), StoreFull)
     assert isinstance(outcomes.pop("large2"), StoreFull)
     assert outcomes == {"a": "a", "b": "b", "c": "c"}
-    assert rig.keys() == {"a", "b", "c"}
+    assert rig.committed() == {"a", "b", "c"}
     with pytest.raises(StoreFull):
         rig.writer.run(large("large3"))
     rig.writer.run(lambda tx: tx.row("PRAGMA max_page_count = 1000000"))
@@ -333,7 +332,7 @@ def test_writer__that_is_killed_answers_everybody(
         assert isinstance(outcome(pending), StoreUnavailable)
     with pytest.raises(StoreUnavailable):
         rig.writer.run(insert("later"))
-    assert rig.keys() == set()
+    assert rig.committed() == set()
     assert "the writer stopped" in caplog.text
 
 
@@ -357,7 +356,7 @@ def test_run__waits_for_another_process(make_rig: MakeRig) -> None:
     other.execute("COMMIT")
     other.close()
     assert pending.wait() == "k"
-    assert rig.keys() == {"k", "other"}
+    assert rig.committed() == {"k", "other"}
 
 
 def test_batch__that_never_gets_the_lock_waits_once(make_rig: MakeRig) -> None:
@@ -375,7 +374,7 @@ def test_batch__that_never_gets_the_lock_waits_once(make_rig: MakeRig) -> None:
     other.execute("ROLLBACK")
     other.close()
     assert rig.writer.run(insert("after")) == "after"
-    assert rig.keys() == {"after"}
+    assert rig.committed() == {"after"}
 
 
 # --- the queue ------------------------------------------------------------------------------------------------------
@@ -391,7 +390,7 @@ def test_submit__to_a_full_queue_is_refused_and_forgotten(make_rig: MakeRig) -> 
     assert time.monotonic() - begun >= 0.05
     release.set()
     assert [pending.wait() for pending in pendings] == ["a", "b"]
-    assert rig.keys() == {"a", "b"}
+    assert rig.committed() == {"a", "b"}
     assert rig.writer.run(insert("d")) == "d"
 
 
@@ -408,7 +407,7 @@ def test_submit__to_a_full_queue_gets_the_next_place(make_rig: MakeRig) -> None:
     for thread in waiting:
         thread.join(TIMEOUT_S)
         assert not thread.is_alive()
-    assert len(rig.keys()) == 6
+    assert len(rig.committed()) == 6
 
 
 def test_close__finishes_what_is_queued(rig: Rig) -> None:
@@ -423,7 +422,7 @@ def test_close__finishes_what_is_queued(rig: Rig) -> None:
     closing.join(TIMEOUT_S)
     assert not closing.is_alive()
     assert [pending.wait() for pending in pendings] == [f"k{number}" for number in range(20)]
-    assert len(rig.keys()) == 20
+    assert len(rig.committed()) == 20
 
 
 def test_close__frees_those_who_wait_for_a_place(make_rig: MakeRig) -> None:
@@ -447,7 +446,7 @@ def test_close__frees_those_who_wait_for_a_place(make_rig: MakeRig) -> None:
     release.set()
     closing.join(TIMEOUT_S)
     assert [type(each) for each in outcomes] == [StoreUnavailable]
-    assert rig.keys() == {"queued"}
+    assert rig.committed() == {"queued"}
 
 
 def test_close__may_be_called_again_and_then_refuses(rig: Rig) -> None:
@@ -493,3 +492,58 @@ def test_wal__that_a_reader_holds_grows_on(rig: Rig, monkeypatch: pytest.MonkeyP
     rig.writer.run(insert("k"))
     rig.writer.run(insert("l"))
     assert rig.writer.wal_bytes < 100_000
+
+
+# --- statements that run alone ----------------------------------------------------------------------------------------
+
+
+def test_run_alone__runs_between_two_commits(rig: Rig) -> None:
+    release = rig.hold()
+    before = rig.writer.submit(insert("before"))
+    found: list[set[str]] = []
+
+    def vacuum(connection: apsw.Connection) -> str:
+        found.append(rig.committed())
+        assert not connection.in_transaction
+        connection.execute("VACUUM")
+        return "vacuumed"
+
+    alone = threading.Thread(target=lambda: found.append({rig.writer.run_alone(vacuum)}))
+    alone.start()
+    while rig.writer.queue_depth < 2:
+        time.sleep(0.001)
+    after = rig.writer.submit(insert("after"))
+    release.set()
+    alone.join(TIMEOUT_S)
+    assert (before.wait(), after.wait()) == ("before", "after")
+    assert found == [{"before"}, {"vacuumed"}]
+
+
+@pytest.mark.parametrize("error", [TypeError("a bug"), NotFound("nothing"), apsw.IOError("a disk")])
+def test_run_alone__that_fails_hurts_nobody_else(rig: Rig, error: Exception) -> None:
+    def fail(connection: apsw.Connection) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(INSERT, ("half",))
+        raise error
+
+    with pytest.raises(StoreUnavailable if isinstance(error, apsw.Error) else type(error)):
+        rig.writer.run_alone(fail)
+    assert rig.writer.run(insert("after")) == "after"
+    assert rig.committed() == {"after"}
+
+
+def test_run_alone__as_the_last_before_close_is_done(rig: Rig) -> None:
+    release = rig.hold()
+    rig.writer.submit(insert("first"))
+    results: list[int] = []
+    alone = threading.Thread(target=lambda: results.append(rig.writer.run_alone(lambda _connection: 7)))
+    alone.start()
+    while rig.writer.queue_depth < 2:
+        time.sleep(0.001)
+    closing = threading.Thread(target=rig.writer.close)
+    closing.start()
+    release.set()
+    closing.join(TIMEOUT_S)
+    alone.join(TIMEOUT_S)
+    assert results == [7]
+    assert rig.committed() == {"first"}
