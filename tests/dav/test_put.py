@@ -252,3 +252,9 @@ def test_put__expect_is_refused_before_the_body(server: LiveServer, store: Store
         assert answer.startswith(b"HTTP/1.1 %d " % status)
     lock_of(store, "/old")
     assert server.exchange(head.format("/old", "").encode()).startswith(b"HTTP/1.1 423 ")
+
+
+@pytest.mark.parametrize(("coding", "status"), [("gzip", 415), ("identity", 201), ("Identity", 201), ("br, gzip", 415)])
+def test_put__an_encoded_body_is_refused(server: LiveServer, coding: str, status: int) -> None:
+    assert server.request("PUT", "/f", b"x", {"Content-Encoding": coding}).status == status
+    assert server.request("HEAD", "/f").status == (200 if status == 201 else 404)

@@ -20,6 +20,9 @@ def handle(request: Request) -> Response:
     if "HTTP_CONTENT_RANGE" in request.environ:
         # RFC 9110 14.4: to store a part as if it were the whole would lose the rest.
         raise HttpError(400, "A part of a file cannot be stored with PUT and Content-Range.")
+    if (request.header("Content-Encoding") or "identity").strip().lower() != "identity":
+        # RFC 9110 8.4: kept without its coding, the file would be another one for whoever reads it.
+        raise HttpError(415, "Send the file itself: a Content-Encoding is not kept.")
     content_length, expected = _lengths(request)
     guard = request.guard
     request.store.check_put(request.path, guard)

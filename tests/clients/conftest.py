@@ -1,0 +1,52 @@
+"""The clients, each in a folder of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from davsql.store.store import Store
+from tests.clients.programs import Program, find_program
+from tests.live_server import LiveServer, serving_shares
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where a client works: apart from the store."""
+    path = tmp_path / "client"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def curl(folder: Path) -> Program:
+    return find_program("curl", folder)
+
+
+@pytest.fixture
+def cadaver(folder: Path) -> Program:
+    return find_program("cadaver", folder)
+
+
+@pytest.fixture(params=["", "/drive"], ids=["at the root", "under a name"])
+def share_url(request: pytest.FixtureRequest, store: Store) -> Iterator[str]:
+    """The URL of a share, without a slash at the end: once it is the whole server, once one name on it."""
+    mount: str = request.param
+    with serving_shares({mount or "/": store}) as live:
+        yield live.url + mount
+
+
+@pytest.fixture
+def rclone(folder: Path, server: LiveServer) -> Program:
+    """Rclone with the remote `drive:`, by environment alone; what fails is not tried again."""
+    settings = {
+        "RCLONE_CONFIG": "/dev/null",
+        "RCLONE_CONFIG_DRIVE_TYPE": "webdav",
+        "RCLONE_CONFIG_DRIVE_URL": server.url,
+        "RCLONE_CONFIG_DRIVE_VENDOR": "other",
+        "RCLONE_RETRIES": "1",
+        "RCLONE_LOW_LEVEL_RETRIES": "1",
+    }
+    return find_program("rclone", folder, settings)
