@@ -12,6 +12,8 @@ from davsql.errors import StoreFull
 from davsql.store.store import Store
 from davsql.store.transaction import ReadTx, WriteTx
 
+PROGRESS_STEPS = 10_000  # of SQLite's virtual machine between two looks at `is_cancelled`
+
 
 class Pages(NamedTuple):
     """How full the file is."""
@@ -59,7 +61,7 @@ def vacuum(store: Store, is_cancelled: Callable[[], bool] = lambda: False) -> Pa
         )
 
     def run(connection: apsw.Connection) -> None:
-        connection.set_progress_handler(is_cancelled, 10_000)
+        connection.set_progress_handler(is_cancelled, PROGRESS_STEPS)
         try:
             connection.execute("VACUUM")
         finally:

@@ -1,0 +1,217 @@
+"""The tasks of maintenance: when they are due, what they do, what they remember."""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from davsql.errors import StoreDamaged, StoreFull, StoreUnavailable
+from davsql.maintenance import tasks
+from davsql.maintenance.gc import collect_garbage
+from davsql.maintenance.tasks import Task, run_task
+from davsql.store import space
+from davsql.store.blobs import CHUNK_BYTES
+from davsql.store.records import TaskRecord, task_records
+from davsql.store.store import Store
+from tests.store_steps import at, put
+
+DAY_S = tasks.DAY_S
+FAST = 1e12
+
+
+def never() -> bool:
+    return False
+
+
+def record_of(store: Store, name: str) -> TaskRecord | None:
+    with store.read() as tx:
+        return task_records(tx).get(name)
+
+
+def different_chunks(count: int) -> bytes:
+    return b"".join(bytes([index + 1]) * CHUNK_BYTES for index in range(count))
+
+
+def damage(store: Store, position: int) -> int:
+    """Overwrite the bytes of a chunk, as rot would, and return its id."""
+    chunk_id: int = store.write(
+        lambda tx: tx.value("SELECT chunk_id FROM chunks ORDER BY chunk_id LIMIT 1 OFFSET ?", (position,))
+    )
+    store.write(
+        lambda tx: tx.change("UPDATE chunk_data SET data = zeroblob(length(data)) WHERE chunk_id = ?", (chunk_id,))
+    )
+    return chunk_id
+
+
+def heal(store: Store, content: bytes) -> None:
+    put(store, "/healed", content)
+
+
+class Failing(Task):
+    name = "failing"
+
+    def is_due(self, store: Store, last: TaskRecord | None) -> bool:
+        del store, last
+        return True
+
+    def run(self, store: Store, is_cancelled: tasks.IsCancelled) -> str:
+        del store, is_cancelled
+        raise StoreFull("no room")
+
+
+def test_run_task__remembers_success_and_failure(store: Store) -> None:
+    run_task(tasks.Optimize(), store, never)
+    done = record_of(store, "optimize")
+    assert done is not None
+    assert done.outcome == "ok"
+    with pytest.raises(StoreFull):
+        run_task(Failing(), store, never)
+    failed = record_of(store, "failing")
+    assert failed is not None
+    assert (failed.outcome, failed.detail) == ("failed", "no room")
+
+
+def test_run_task__cancelled_counts_as_interrupted(store: Store) -> None:
+    with pytest.raises(StoreFull):
+        run_task(Failing(), store, lambda: True)
+    record = record_of(store, "failing")
+    assert record is not None
+    assert record.finished_at is None
+    assert tasks.is_older(record, DAY_S)
+
+
+@pytest.mark.parametrize(
+    ("age_s", "is_due"), [(10, False), (6.9 * DAY_S, False), (7.1 * DAY_S, True), (-10 * DAY_S, True)]
+)
+def test_is_older__is_true_also_when_the_clock_was_set_back(age_s: float, is_due: bool) -> None:
+    began = time.time_ns() - int(age_s * tasks.NS_PER_S)
+    assert tasks.is_older(TaskRecord("x", began, began, "ok", ""), 7 * DAY_S) is is_due
+    assert tasks.is_older(None, 7 * DAY_S)
+
+
+@pytest.mark.parametrize(
+    ("window", "inside", "outside"),
+    [("03:00-05:00", ("03:00", "04:59"), ("02:59", "05:00")), ("23:00-01:00", ("23:30", "00:59"), ("01:00", "22:59"))],
+)
+def test_is_within__spans_midnight(window: str, inside: tuple[str, ...], outside: tuple[str, ...]) -> None:
+    for text, expected in [(each, True) for each in inside] + [(each, False) for each in outside]:
+        assert tasks.is_within(window, datetime.fromisoformat(f"2026-11-23T{text}")) is expected
+
+
+def test_quick_check__is_due_after_an_unclean_stop_only(tmp_path: Path, store: Store) -> None:
+    task = tasks.QuickCheck()
+    assert store.was_clean
+    assert not task.is_due(store, None)
+    put(store, "/f", b"x")
+    with Store.open(store.file) as second:  # its WAL is there: as if nobody had closed it
+        assert not second.was_clean
+        assert task.is_due(second, None)
+        run_task(task, second, never)
+        assert not task.is_due(second, record_of(second, "quick_check"))
+
+
+def test_integrity_check__passes_on_a_sound_store(store: Store) -> None:
+    put(store, "/f", different_chunks(3))
+    assert run_task(tasks.IntegrityCheck(DAY_S), store, never) == ""
+
+
+def test_integrity_check__is_cancelled_within_a_step(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("davsql.store.integrity.PROGRESS_STEPS", 1)
+    put(store, "/f", different_chunks(3))
+    with pytest.raises(StoreUnavailable):
+        run_task(tasks.IntegrityCheck(DAY_S), store, lambda: True)
+    record = record_of(store, "integrity_check")
+    assert record is not None
+    assert record.finished_at is None
+
+
+def test_scrub__finds_a_damaged_chunk_and_names_the_files(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    content = different_chunks(40)
+    put(store, "/d.bin", content)
+    store.make_collection(at("/c"))
+    store.copy(at("/d.bin"), at("/c/copy.bin"))
+    assert "rehashed" in run_task(tasks.Scrub(DAY_S, FAST), store, never)
+    chunk_id = damage(store, 20)
+    with caplog.at_level(logging.ERROR), pytest.raises(StoreDamaged, match=str(chunk_id)):
+        run_task(tasks.Scrub(DAY_S, FAST), store, never)
+    assert "/d.bin" in caplog.text
+    assert "/c/copy.bin" in caplog.text
+    heal(store, content)  # the same bytes, sent again, mend the chunk
+    assert "rehashed" in run_task(tasks.Scrub(DAY_S, FAST), store, never)
+
+
+def test_scrub__goes_on_where_it_was_interrupted(store: Store) -> None:
+    content = different_chunks(64)
+    put(store, "/d.bin", content)
+    damage(store, 1)
+    looks = iter([False, False, True])
+    with pytest.raises(StoreUnavailable):
+        run_task(tasks.Scrub(DAY_S, FAST), store, lambda: next(looks, True))
+    record = record_of(store, "scrub")
+    assert record is not None
+    assert '"position": 32' in record.detail
+    with pytest.raises(StoreDamaged):  # what was found before the interruption is not forgotten
+        run_task(tasks.Scrub(DAY_S, FAST), store, never)
+    heal(store, content)
+
+
+def test_scrub__keeps_to_its_rate(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    put(store, "/d.bin", different_chunks(32))  # 8 MiB
+    run_task(tasks.Scrub(DAY_S, 1024 * 1024), store, never)
+    assert sum(slept) >= 1.5  # at most a second a batch, so that a stop is not kept waiting
+
+
+def test_incremental_vacuum__gives_free_pages_back_and_keeps_some(store: Store) -> None:
+    put(store, "/big", different_chunks(80))
+    store.delete(at("/big"))
+    collect_garbage(store, grace_s=-1, upload_expiry_s=0)
+    keep_bytes = 2 * 1024 * 1024
+    task = tasks.IncrementalVacuum(keep_bytes)
+    assert task.is_due(store, None)
+    run_task(task, store, never)
+    with store.read() as tx:
+        found = space.pages(tx)
+    assert keep_bytes - found.page_size <= found.free_bytes <= keep_bytes
+    assert not task.is_due(store, None)
+
+
+def test_full_vacuum__is_due_in_its_window_when_a_quarter_is_free(store: Store) -> None:
+    now = datetime.now().astimezone()
+    window = f"{now - timedelta(minutes=5):%H:%M}-{now + timedelta(minutes=5):%H:%M}"
+    other = f"{now + timedelta(hours=2):%H:%M}-{now + timedelta(hours=3):%H:%M}"
+    put(store, "/keep", different_chunks(4))
+    assert not tasks.FullVacuum(window).is_due(store, None)
+    put(store, "/big", different_chunks(30)[4 * CHUNK_BYTES :])
+    store.delete(at("/big"))
+    collect_garbage(store, grace_s=-1, upload_expiry_s=0)
+    assert tasks.FullVacuum(window).is_due(store, None)
+    assert not tasks.FullVacuum(other).is_due(store, None)
+    assert not tasks.FullVacuum("").is_due(store, None)
+    run_task(tasks.FullVacuum(window), store, never)
+    with store.read() as tx:
+        assert space.pages(tx).free_count == 0
+
+
+def test_full_vacuum__refuses_when_the_disk_has_no_room(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Disk:
+        free = 1000
+
+    monkeypatch.setattr("davsql.store.space.shutil.disk_usage", lambda _path: Disk)
+    with pytest.raises(StoreFull, match="make room"):
+        run_task(tasks.FullVacuum(""), store, never)
+
+
+def test_full_vacuum__can_be_cancelled_and_leaves_the_store_whole(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(space, "PROGRESS_STEPS", 1)
+    put(store, "/big", different_chunks(20))
+    with pytest.raises(StoreUnavailable):
+        run_task(tasks.FullVacuum(""), store, lambda: True)
+    put(store, "/f", b"the writer goes on")
