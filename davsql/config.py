@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from davsql.dav.request import DavOptions
 from davsql.errors import ConfigError, InvalidPath, NameTooLong
 from davsql.maintenance.backup import BackupOptions
+from davsql.maintenance.litestream import ReplicaOptions
 from davsql.maintenance.thread import MaintenanceOptions
 from davsql.paths import checked_name, lookup_key
 from davsql.server.options import AdminOptions, ServerOptions
@@ -68,6 +69,7 @@ class Config:
     dav: DavOptions = field(default_factory=DavOptions)
     maintenance: MaintenanceOptions = field(default_factory=MaintenanceOptions)
     backup: BackupOptions = field(default_factory=BackupOptions)
+    replica: ReplicaOptions = field(default_factory=ReplicaOptions)
     admin: AdminOptions = field(default_factory=AdminOptions)
     log: LogOptions = field(default_factory=LogOptions)
     shares: tuple[ShareOptions, ...] = ()
@@ -80,6 +82,7 @@ TABLES: Mapping[str, Sequence[str]] = {
     "dav": ("dav",),
     "maintenance": ("maintenance",),
     "backup": ("backup",),
+    "replica": ("replica",),
     "admin": ("admin",),
     "log": ("log",),
 }

@@ -94,7 +94,7 @@ def _times() -> Histogram:
 
 
 class WriteFailure(NamedTuple):
-    """Why the last transaction that failed did, while none has been written since."""
+    """Why the last transaction that failed did."""
 
     kind: str  # the name of the StoreError
     message: str
@@ -114,7 +114,8 @@ class WriterCounters:
     hold_ns: Histogram = field(default_factory=_times)  # of each transaction, from BEGIN to after COMMIT
     hold_ns_max: int = 0
     began_ns: int = 0  # of the batch at work, monotonic; 0 while the writer waits for commands
-    failure: WriteFailure | None = None  # None again when something was written
+    failure: WriteFailure | None = None  # the last one
+    is_failing: bool = False  # nothing was written since
 
     def take(self, queued_ns: Iterable[int]) -> None:
         """Note the beginning of a batch whose commands came at these times."""
@@ -135,6 +136,7 @@ class WriterCounters:
         kind = type(error).__name__
         self.errors[kind] += 1
         self.failure = WriteFailure(kind, str(error), time.time_ns())
+        self.is_failing = True
 
 
 @dataclass(slots=True)

@@ -97,6 +97,8 @@ def test_load__sets_what_the_file_says_and_leaves_the_rest(tmp_path: Path) -> No
         ("[store]\nread_only = true\n", "store.read_only: unknown key"),
         ("[store]\npage_size = 5000\n", "store.page_size: expected a power of two, found 5000"),
         ("[log]\nfile = ''\n", "log.file: expected a path in quotes, found ''"),
+        ("[backup]\nschedule = 'often'\n", "backup.schedule: expected hourly, daily, weekly or five fields of cron"),
+        ("[backup]\nschedule = '61 * * * *'\n", "backup.schedule: Bad minute"),
         ("share = 1\n", "share: expected tables [[share]], found 1"),
         ("[[share]]\nname = 'a'\n", "share[1].db is missing"),
         ("[[share]]\nname = 'a'\ndb = 'a.db'\nsize = 1\n", "share[1].size: unknown key"),
@@ -119,6 +121,13 @@ def test_load__refuses_and_names_the_key(tmp_path: Path, text: str, message: str
 )
 def test_load__refuses_shares_that_clash(tmp_path: Path, first: str, second: str, message: str) -> None:
     assert refusal(tmp_path, f"[[share]]\n{first}\n[[share]]\n{second}\n").startswith(message)
+
+
+def test_load__refuses_backups_that_would_be_mixed_up(tmp_path: Path) -> None:
+    shares = "[[share]]\nname='a'\ndb='1/s.db'\n[[share]]\nname='b'\ndb='2/s.db'\n"
+    assert len(load_text(tmp_path, shares).shares) == 2
+    message = refusal(tmp_path, f"[backup]\nfolder='b'\n{shares}")
+    assert message.startswith("share.db: the backups of several stores called 's' would be mixed up in ")
 
 
 def test_load__root_share(tmp_path: Path) -> None:

@@ -21,11 +21,16 @@ INTERRUPTED = 130
 
 # Command -> where it is. Imported when it is called: `davsql ls` need not load a web server.
 COMMANDS = {
+    "backup": "davsql.cli.backup:backup",
     "check": "davsql.cli.check:check",
+    "doctor": "davsql.cli.doctor:doctor",
     "export": "davsql.cli.export:export",
     "import": "davsql.cli.import_:import_",
     "init": "davsql.cli.init:init",
     "ls": "davsql.cli.ls:ls",
+    "maintain": "davsql.cli.maintain:maintain",
+    "migrate": "davsql.cli.migrate:migrate",
+    "restore": "davsql.cli.restore:restore",
     "serve": "davsql.cli.serve:serve",
     "stats": "davsql.cli.stats:stats",
 }

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import ipaddress
-import re
-import socket
-from collections.abc import Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from davsql.cli.logging_setup import set_up_logging
+from davsql.cli.monitoring import announcement, require_local, start_admin
 from davsql.cli.printing import printable
-from davsql.cli.target import file_options, load_config, share_store_options, shares_of
+from davsql.cli.replicas import open_share
+from davsql.cli.target import file_options, load_config, shares_of, tell_of_migration
 from davsql.config import Config, ListenOptions, ShareOptions
 from davsql.dav.application import make_application
 from davsql.errors import ListenError
+from davsql.maintenance.health import Watched
 from davsql.maintenance.thread import Maintenance
 from davsql.paths import encoded_name
+from davsql.server.addresses import is_loopback, reason_of, url_of
+from davsql.server.admin import AdminServer
 from davsql.server.http import HttpServer
 from davsql.server.run import run
 from davsql.store.store import Store
+
+if TYPE_CHECKING:
+    from davsql.maintenance.replica import ReplicaStatus
 
 HOW_TO_MOUNT = """\
 How to use it as a drive:
@@ -33,8 +39,6 @@ How to use it as a drive:
   rclone         rclone ls ":webdav,url='{url}':"
   curl           curl -T FILE {url}
 """
-
-_SYSTEM_ERROR = re.compile(r"\[(?:Errno|WinError) \d+\] ([^()]*)")
 
 
 @click.command(short_help="Serve stores as network drives (WebDAV).")
@@ -51,7 +55,7 @@ def serve(db: Path | None, config: Path | None, host: str | None, port: int | No
     \b
     Examples:
       davsql serve
-      davsql serve --db /srv/photos.db --port 8081 --read-only
+      davsql serve --db /srv/photos.db --port 8090 --read-only
       davsql serve --config /etc/davsql.toml
     """
     configuration = _with_flags(load_config(config), host, port)
@@ -59,17 +63,22 @@ def serve(db: Path | None, config: Path | None, host: str | None, port: int | No
         replace(share, read_only=share.read_only or is_read_only) for share in shares_of(db, configuration, config)
     )
     _require_loopback(configuration.listen.host)
+    require_local(configuration.admin)
     set_up_logging(configuration.log)
     with ExitStack() as stack:
-        stores = _running_stores(stack, shares, configuration)
-        application = make_application(stores, configuration.dav)
+        watched = _running_stores(stack, shares, configuration)
+        application = make_application(watched.shares, configuration.dav)
         listen = configuration.listen
         server = HttpServer((listen.host, listen.port), application, configuration.server)
         try:
             server.prepare()
         except OSError as error:
             raise _listen_error(listen, error) from error
-        _announce(server, shares)
+        stack.callback(server.stop)  # where the next line fails; `run` stops it otherwise
+        admin = start_admin(configuration.admin, watched, server)
+        if admin is not None:
+            stack.callback(admin.stop)
+        _announce(server, shares, admin)
         run(server, on_stop=stack.close)
     click.echo("davsql stopped")
 
@@ -83,47 +92,50 @@ def _with_flags(configuration: Config, host: str | None, port: int | None) -> Co
 def _require_loopback(host: str) -> None:
     """Refuse an address that others reach: without accounts everybody there could read and change everything."""
     try:
-        found = {entry[4][0] for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+        is_local = is_loopback(host)
     except (OSError, UnicodeError) as error:
         raise ListenError(f"{host!r} is no address of this machine ({error}); use --host 127.0.0.1") from error
-    if not all(ipaddress.ip_address(str(address).partition("%")[0]).is_loopback for address in found):
+    if not is_local:
         raise ListenError(
             f"refusing to listen on {host!r}: there are no accounts yet, so everybody who reaches it could read and "
             "change everything; use --host 127.0.0.1, and an SSH tunnel or a reverse proxy that asks for a password"
         )
 
 
-def _running_stores(stack: ExitStack, shares: tuple[ShareOptions, ...], configuration: Config) -> Mapping[str, Store]:
-    """All stores by mount path, open and looked after; `stack` ends maintenance before it closes any store."""
+def _running_stores(stack: ExitStack, shares: tuple[ShareOptions, ...], configuration: Config) -> Watched:
+    """All stores, open and looked after; `stack` ends maintenance, then the stores, then replicas."""
     stores: dict[str, Store] = {}
+    replicas: dict[str, Callable[[], ReplicaStatus]] = {}
     for share in shares:
         if not share.db.exists() and not share.read_only:
             click.echo(f"making a new store: {printable(share.db)}")
-        options = share_store_options(configuration, share)
-        stores[share.mount] = stack.enter_context(Store.open(share.db, options, create=not share.read_only))
+        stores[share.mount], replica = open_share(stack, share, configuration)
+        tell_of_migration(stores[share.mount])
+        if replica is not None:
+            replicas[share.mount] = replica.status
     for store in stores.values():
-        maintenance = Maintenance(store, configuration.maintenance)
+        maintenance = Maintenance(store, configuration.maintenance, configuration.backup.make_tasks())
         maintenance.start()
         stack.callback(maintenance.stop)
-    return stores
+    return Watched(stores, replicas)
 
 
 def _listen_error(listen: ListenOptions, error: OSError) -> ListenError:
-    # cheroot puts the system's error into the text of its own and drops the number.
-    reason = _SYSTEM_ERROR.search(str(error))
     return ListenError(
-        f"cannot listen on {listen.host}:{listen.port}: {reason.group(1) if reason else error}; stop the program that "
+        f"cannot listen on {listen.host}:{listen.port}: {reason_of(error)}; stop the program that "
         "uses the port, or choose another one with --port"
     )
 
 
-def _announce(server: HttpServer, shares: tuple[ShareOptions, ...]) -> None:
+def _announce(server: HttpServer, shares: tuple[ShareOptions, ...], admin: AdminServer | None) -> None:
     host, port = server.bind_addr[:2]
-    origin = f"//[{host}]:{port}/" if ":" in str(host) else f"//{host}:{port}/"
+    origin = url_of(str(host), int(port)).removeprefix("http:")
     urls = [origin + (encoded_name(share.name) + "/" if share.name else "") for share in shares]
     for share, url in zip(shares, urls, strict=True):
         note = " (read-only)" if share.read_only else ""
         click.echo(f"serving {printable(share.db)} on http:{url}{note}")
+    if admin is not None:
+        click.echo(announcement(admin))
     click.echo("There are no accounts yet: only this machine can reach it.\n")
     click.echo(HOW_TO_MOUNT.format(url=f"http:{urls[0]}", dav_url=f"dav:{urls[0]}"))
     click.echo("Ctrl-C stops it.")

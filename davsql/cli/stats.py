@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import click
 
-from davsql.cli.printing import human_size
+from davsql.cli.printing import human_size, printable
 from davsql.cli.target import Target, target_option
+from davsql.store.stats import Large, Stats
 
 
 @click.command(short_help="Show figures about a store.")
@@ -16,22 +18,51 @@ from davsql.cli.target import Target, target_option
 def stats(target: Target, *, is_json: bool) -> None:
     """Show figures about the store: what it holds, and what its file consists of.
 
+    Queue, readers and cache are those of this command; /metrics has those of a server that runs.
+
     \b
     Examples:
       davsql stats
       davsql stats --db /srv/photos.db --json
     """
     with target.open(read_only=True) as store:
-        found = store.stats()._asdict()
+        found = store.stats()
     if is_json:
-        click.echo(json.dumps(found))
+        large = {name: [each._asdict() for each in getattr(found, name)] for name in ("most_members", "most_bytes")}
+        click.echo(json.dumps(found._asdict() | large))
         return
-    width = max(map(len, found))
-    for name, value in found.items():
-        click.echo(f"{name.removesuffix('_bytes').replace('_', ' '):<{width}}  {_figure(name, value)}")
+    lines = list(_figures(found))
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
+        click.echo(f"{name:<{width}}  {value}" if value else f"\n{name}")
 
 
-def _figure(name: str, value: object) -> str:
-    if isinstance(value, int) and (name.endswith("_bytes") or name == "page_size"):
-        return human_size(value)
-    return f"{value:,}" if isinstance(value, int) else str(value)
+def _figures(found: Stats) -> Iterator[tuple[str, str]]:
+    """Names and values; a heading has none."""
+    for name, value in found._asdict().items():
+        match name, value:
+            case (("most_members" | "most_bytes"), _):
+                yield from _largest(name, value)
+            case (("queue_size" | "readers_in_use"), _):
+                pass  # beside the figure that it belongs to
+            case "queue_depth", _:
+                yield "queue", f"{value:,} of {found.queue_size:,}"
+            case "readers", _:
+                yield "readers in use", f"{found.readers_in_use:,} of {value:,}"
+            case "page_size", _:
+                yield "page size", human_size(value)
+            case "freelist_count", _:
+                yield "free pages", f"{value:,} ({human_size(value * found.page_size)})"
+            case _, float():
+                yield name.replace("_", " "), f"{value:,.2f}"
+            case _ if name.endswith("_bytes"):
+                yield name.removesuffix("_bytes").replace("_", " "), human_size(value)
+            case _:
+                yield name.replace("_", " "), f"{value:,}"
+
+
+def _largest(name: str, collections: tuple[Large, ...]) -> Iterator[tuple[str, str]]:
+    if collections:
+        yield "collections with the " + name.replace("_", " "), ""
+    for path, figure in collections:
+        yield "  " + (human_size(figure) if name == "most_bytes" else f"{figure:,}"), printable(path)

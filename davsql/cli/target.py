@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
+from davsql.cli.printing import printable
 from davsql.config import Config, ShareOptions, load
 from davsql.errors import ConfigError
+from davsql.maintenance.backup import BackupOptions
+from davsql.maintenance.litestream import ReplicaOptions, Replicated
 from davsql.paths import lookup_key
 from davsql.store.options import StoreOptions
 from davsql.store.store import Store
@@ -27,11 +30,22 @@ class Target:
 
     db: Path
     options: StoreOptions
+    backup: BackupOptions = field(default_factory=BackupOptions)
+    replica: Replicated = field(default_factory=lambda: Replicated(ReplicaOptions()))
 
     def open(self, *, create: bool = False, read_only: bool = False) -> Store:
         """Open the store; use it in a `with` statement."""
         options = replace(self.options, read_only=True) if read_only else self.options
-        return Store.open(self.db, options, create=create)
+        store = Store.open(self.db, options, create=create)
+        tell_of_migration(store)
+        return store
+
+
+def tell_of_migration(store: Store) -> None:
+    """Say on standard error where the old file is, when opening the store has migrated it."""
+    if store.migration_backup is not None:
+        kept = printable(store.migration_backup)
+        click.echo(f"davsql: {printable(store.file)} was migrated; as it was it is kept as {kept}", err=True)
 
 
 def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -73,7 +87,8 @@ def _target(db: Path | None, config_file: Path | None, name: str | None) -> Targ
     configuration = load_config(config_file)
     shares = shares_of(db, configuration, config_file)
     share = _chosen(shares, name, config_file)
-    return Target(share.db, share_store_options(configuration, share))
+    replica = Replicated(configuration.replica, share.name)
+    return Target(share.db, share_store_options(configuration, share), configuration.backup, replica)
 
 
 def _chosen(shares: tuple[ShareOptions, ...], name: str | None, config_file: Path | None) -> ShareOptions:

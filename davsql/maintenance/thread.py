@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from davsql.errors import StoreBusy, StoreError
 from davsql.maintenance import tasks
@@ -41,12 +42,16 @@ class MaintenanceOptions:
     scrub_interval_days: float = 7.0
     scrub_mb_per_s: float = 20.0
 
-    def make_tasks(self) -> tuple[Task, ...]:
-        """The tasks, in the order in which they run when several are due.
+    def __post_init__(self) -> None:
+        """Raise ValueError, with the name of the field first, when the window is none."""
+        if self.vacuum_window:
+            try:
+                tasks.is_within(self.vacuum_window, datetime.now().astimezone())
+            except ValueError as error:
+                raise ValueError(f'vacuum_window: "HH:MM-HH:MM" is wanted, found {self.vacuum_window!r}') from error
 
-        Raises:
-            ValueError: `vacuum_window` cannot be understood.
-        """
+    def make_tasks(self) -> tuple[Task, ...]:
+        """The tasks, in the order in which they run when several are due."""
         return (
             tasks.QuickCheck(),
             tasks.IncrementalVacuum(self.keep_free_mb * MIB),

@@ -15,16 +15,13 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client.exposition import choose_encoder
 
 from davsql import __version__
-from davsql.maintenance import health
-from davsql.maintenance.health import Status
+from davsql.maintenance.health import Status, Watched
 from davsql.metrics import make_registry
 from davsql.server.http import HttpServer
 from davsql.server.options import ServerOptions
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse
-
-    from davsql.store.store import Store
 
 # A few monitors, each with a short question.
 SERVER_OPTIONS = ServerOptions(
@@ -44,8 +41,8 @@ Answer = tuple[str, str, bytes]  # status, content type, body
 class AdminServer:
     """Answers about the stores and the server of this process from threads of its own."""
 
-    def __init__(self, address: tuple[str, int], shares: Mapping[str, Store], server: HttpServer) -> None:
-        self._http = HttpServer(address, AdminApplication(shares, server), SERVER_OPTIONS)
+    def __init__(self, address: tuple[str, int], watched: Watched, server: HttpServer) -> None:
+        self._http = HttpServer(address, AdminApplication(watched, server), SERVER_OPTIONS)
         self._thread = threading.Thread(target=self._http.serve, name="davsql-admin", daemon=True)
 
     @property
@@ -73,10 +70,10 @@ class AdminServer:
 class AdminApplication:
     """The WSGI application. Threads: any."""
 
-    def __init__(self, shares: Mapping[str, Store], server: HttpServer) -> None:
-        self._shares = shares
+    def __init__(self, watched: Watched, server: HttpServer) -> None:
+        self._watched = watched
         self._server = server
-        self._registry = make_registry(shares, server)
+        self._registry = make_registry(watched, server)
         self._started = time.monotonic()
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
@@ -112,7 +109,7 @@ class AdminApplication:
 
     def _ready(self) -> Answer:
         """503 only where requests would fail; degraded is still able to work."""
-        shares = {share: health.look_at(store) for share, store in self._shares.items()}
+        shares = self._watched.health()
         worst = max(each.status for each in shares.values())
         if not self._server.ready:
             worst = Status.UNHEALTHY

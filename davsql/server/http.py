@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import queue
+import socket
 import sys
 import threading
 import time
@@ -59,6 +60,16 @@ class HttpServer(HTTPServer):
         """
         super().prepare()
         self.base_environ = base_environ(self.bind_addr)
+
+    @staticmethod
+    def bind_socket(socket_: socket.socket, bind_addr: tuple[str, int]) -> socket.socket:
+        """Bind; cheroot leaves the socket of an address that is taken to the garbage collector."""
+        try:
+            socket_.bind(bind_addr)
+        except BaseException:
+            socket_.close()
+            raise
+        return socket_
 
     def stop(self) -> None:
         """Stop accepting, end idle connections, give running requests their time, cut what is left, join the threads.

@@ -33,8 +33,10 @@ from davsql.store.options import StoreOptions
 from davsql.store.replication import obeying_mark
 from davsql.store.transaction import ReadTx, translated
 
-STEP_BYTES = 4 * 1024 * 1024  # between two looks at `is_cancelled`: some 10 ms
+STEP_BYTES = 1024 * 1024  # between two looks at `is_cancelled`, and two syncs: a few ms
 CACHE_MB = 4  # of the two connections of a copy; pages are read and written once
+GENTLE_REST = 1.0  # while others use the store: the p99 of small writes rises by less than half
+MAX_REST_S = 1.0
 STALE_PART_S = 24 * 3600  # a part that nobody wrote to for so long belongs to a process that was killed
 
 _PART = re.compile(r"\..+\.[0-9a-f]{16}\.davsql-part(-wal|-shm|-journal)?")
@@ -48,7 +50,9 @@ class CopyOptions:
 
     is_verified: bool = True  # quick_check, and the counts of the snapshot, in the copy
     may_replace: bool = False  # a file that has the name already
-    pause_s: float = 0.0  # after each step, to leave a slow disk to others; the WAL grows meanwhile
+    rest: float = (
+        0.0  # after each step, as a multiple of the time it took: leaves the disk to others, lengthens the WAL
+    )
     progress: Callable[[int, int], None] = lambda _done_bytes, _total_bytes: None
     is_cancelled: Callable[[], bool] = lambda: False
 
@@ -215,7 +219,7 @@ def _copy(open_source: OpenSource, part: Path, options: StoreOptions, how: CopyO
         with translated():
             source.execute("BEGIN")
             snapshot = _snapshot(source)
-            _require_space(part.parent, snapshot.size_bytes)
+            _require_space(part.parent, source, snapshot.size_bytes, options)
             target = create_copy(part, replace(options, cache_mb=CACHE_MB))
             try:
                 _copy_pages(source, target, part, snapshot, how)
@@ -232,6 +236,7 @@ def _copy_pages(
 ) -> None:
     step_pages = max(1, STEP_BYTES // snapshot.page_size)
     remaining = snapshot.pages + 1
+    last = time.monotonic()
     with _synced_now_and_then(part) as sync, target.backup("main", source, "main") as backup:
         while not backup.done:
             if how.is_cancelled():
@@ -242,8 +247,8 @@ def _copy_pages(
             remaining = backup.remaining
             sync()
             how.progress((snapshot.pages - remaining) * snapshot.page_size, snapshot.size_bytes)
-            if how.pause_s:
-                time.sleep(how.pause_s)
+            time.sleep(min(MAX_REST_S, (time.monotonic() - last) * how.rest))
+            last = time.monotonic()
 
 
 @contextmanager
@@ -251,7 +256,7 @@ def _synced_now_and_then(part: Path) -> Iterator[Callable[[], None]]:
     """Something to call after each step, so that the disk gets what was written since.
 
     One fsync of the whole file would stall the commits of everybody on this file system: by 120 ms for 300 MB
-    where steps of 4 MiB cost them 10 to 25 ms.
+    where steps of some MiB cost them 10 to 25 ms.
     """
     descriptor = os.open(part, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
     try:
@@ -270,8 +275,11 @@ def _snapshot(connection: apsw.Connection) -> Snapshot:
     return Snapshot(version, connection.pragma("page_size"), connection.pragma("page_count"), nodes, blobs, chunks)
 
 
-def _require_space(folder: Path, size_bytes: int) -> None:
+def _require_space(folder: Path, source: apsw.Connection, size_bytes: int, options: StoreOptions) -> None:
+    """Raise StoreFull when the copy would not fit, or would take the room that its source keeps for deletions."""
     free_bytes = shutil.disk_usage(folder).free
+    if folder.stat().st_dev == Path(source.filename).stat().st_dev:
+        size_bytes += options.reserve_mb * 1024 * 1024
     if free_bytes < size_bytes:
         raise StoreFull(
             f"{folder} has {free_bytes:,} bytes free, {size_bytes:,} are needed; free some, or choose another folder"

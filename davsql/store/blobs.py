@@ -113,7 +113,9 @@ def end_upload(tx: WriteTx, upload_id: UploadId) -> bool:
 FIND_CHUNK = "SELECT chunk_id FROM chunks WHERE digest = ? AND size >= 65536"
 INSERT_CHUNK = "INSERT INTO chunks (digest, size) VALUES (:digest, :size)"
 INSERT_CHUNK_DATA = "INSERT INTO chunk_data (chunk_id, data) VALUES (:chunk_id, :data)"
-INSERT_BLOB_CHUNK = "INSERT INTO blob_chunks (blob_id, start, chunk_id) VALUES (:blob_id, :start, :chunk_id)"
+INSERT_BLOB_CHUNK = """
+INSERT INTO blob_chunks (blob_id, start, chunk_id, digest_start) VALUES (:blob_id, :start, :chunk_id, :digest_start)
+"""
 
 
 def _append(tx: WriteTx, blob_id: BlobId, start: int, chunk: NewChunk) -> None:
@@ -123,7 +125,8 @@ def _append(tx: WriteTx, blob_id: BlobId, start: int, chunk: NewChunk) -> None:
     else:
         chunk_id = ChunkId(found)
         _heal(tx, chunk_id, chunk.data)
-    tx.change(INSERT_BLOB_CHUNK, {"blob_id": blob_id, "start": start, "chunk_id": chunk_id})
+    place = {"blob_id": blob_id, "start": start, "chunk_id": chunk_id, "digest_start": chunk.digest[:8]}
+    tx.change(INSERT_BLOB_CHUNK, place)
 
 
 def _insert_chunk(tx: WriteTx, chunk: NewChunk) -> ChunkId:
@@ -166,7 +169,7 @@ def _heal_last_chunk(tx: WriteTx, blob_id: BlobId, chunk: NewChunk, start: int =
 CHUNKS_FROM = """
 SELECT b.start, c.size, c.digest, d.data
 FROM blob_chunks AS b
-JOIN chunks AS c ON c.chunk_id = b.chunk_id
+JOIN chunks AS c ON c.chunk_id = b.chunk_id AND substr(c.digest, 1, 8) = b.digest_start
 LEFT JOIN chunk_data AS d ON d.chunk_id = b.chunk_id
 WHERE b.blob_id = :blob_id AND b.start >= :first AND b.start < :stop
 ORDER BY b.start LIMIT :limit

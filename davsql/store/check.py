@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from davsql.paths import lookup_key
+from davsql.store import schema
 from davsql.store.store import Store
 from davsql.store.transaction import ReadTx
 
@@ -135,6 +136,15 @@ RULES = (
         """,
     ),
     Rule(
+        9,
+        "blob {0}: the place at {1} refers to chunk {2}, which is not the one that was put there",
+        """
+        SELECT b.blob_id, b.start, b.chunk_id
+        FROM blob_chunks AS b LEFT JOIN chunks AS c ON c.chunk_id = b.chunk_id
+        WHERE substr(c.digest, 1, 8) IS NOT b.digest_start
+        """,
+    ),
+    Rule(
         10,
         "chunk {0} should have {1} bytes and has {2}",
         """
@@ -195,6 +205,7 @@ def check(store: Store, *, deep: bool = False, progress: Callable[[int, int], No
             rows = tx.rows(f"SELECT * FROM ({rule.sql}) LIMIT {LIMIT}")  # noqa: S608  # RULES are ours
             found.extend(Violation(rule.number, rule.message.format(*row)) for row in rows)
         found.extend(_names(tx))
+        found.extend(Violation(16, f"{name} is not defined as in a new store") for name in schema.deviations(tx))
         if deep:
             found.extend(_damaged_chunks(tx, progress or (lambda _done, _total: None)))
             found.extend(_damaged_blobs(tx))

@@ -123,10 +123,10 @@ def missing_objects(connection: apsw.Connection) -> list[str]:
 def scanning_queries(connection: apsw.Connection) -> list[str]:
     """Constants of SQL that read a whole table where an index is meant, with the table."""
     return [
-        f"{query.names[0]} reads all of {table}"
-        for query in queries.all_queries()
-        if not query.may_read_all
-        for table in queries.tables_read_whole(connection, query)
+        f"{constant.name}: {step}"
+        for constant in queries.constants()
+        if constant.name not in queries.SCANS
+        for step in queries.full_scans(connection, constant.sql)
     ]
 
 

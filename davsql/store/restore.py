@@ -124,14 +124,16 @@ def _move_leftovers(target: Path, replaced: Path) -> bool:
 
 def _fold_wal(file: Path, options: StoreOptions) -> None:
     """Make a store one file, so that it can be kept under another name; a damaged one stays as it is."""
+    at_once = replace(options, busy_timeout_s=0)
     try:
-        connection = open_connection(file, Role.WRITER, replace(options, busy_timeout_s=0))
+        open_copy(file, at_once).close()  # unlike a writer, this leaves the WAL of what is no store alone
+        connection = open_connection(file, Role.WRITER, at_once)
     except StoreBusy:
         raise
     except StoreError:
         return
     try:
-        with suppress(apsw.Error):
+        with suppress(apsw.Error):  # in use, or damaged: `sole_use` tells
             connection.pragma("journal_mode", "delete")
     finally:
         connection.close()

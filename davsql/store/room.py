@@ -38,10 +38,14 @@ class Room:
             return True
         needed = size_bytes + size_bytes // 16 + ROWS_BYTES
         page_size, pages, free_pages = (int(connection.pragma(name)) for name in PRAGMAS)
-        wal_growth = wal_bytes + needed - _size(self._wal)
+        wal_growth = max(0, wal_bytes + needed - _size(self._wal))
         # Some of its pages may be in the WAL only: they lengthen the file at the next checkpoint.
-        file_growth = max(pages * page_size, (pages - free_pages) * page_size + needed) - _size(self._file)
-        return free - max(0, wal_growth) - max(0, file_growth) >= self._reserve_bytes
+        file_bytes = max(pages * page_size, (pages - free_pages) * page_size + needed)
+        file_growth = max(0, file_bytes - _size(self._file))
+        if file_growth and free - file_growth < self._reserve_bytes:
+            return False
+        # The WAL gives back what it takes, so it may take half of the reserve.
+        return not wal_growth or free - file_growth - wal_growth >= self._reserve_bytes // 2
 
     def wal_limit(self, wal_bytes: int, ample: int) -> int:
         """How long the WAL may be: `ample`, or less where that would take the last room."""

@@ -37,6 +37,11 @@ def store_error(error: apsw.Error) -> StoreError:
     return StoreUnavailable(f"SQLite refused: {type(error).__name__}: {error}")
 
 
+def _no_text(error: UnicodeDecodeError) -> StoreDamaged:
+    # SQLite does not look into TEXT, and only whole UTF-8 was ever put there.
+    return StoreDamaged(f"the store's file is damaged; run `davsql check` and restore a backup ({error.reason})")
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Raise StoreError for whatever apsw raises inside."""
@@ -56,14 +61,20 @@ class ReadTx:
         self.now = time.time_ns()
 
     def rows(self, sql: str, bindings: Bindings = ()) -> list[Row]:
-        return self._connection.execute(sql, bindings).fetchall()
+        try:
+            return self._connection.execute(sql, bindings).fetchall()
+        except UnicodeDecodeError as error:
+            raise _no_text(error) from error
 
     def row(self, sql: str, bindings: Bindings = ()) -> Row | None:
-        return self._connection.execute(sql, bindings).fetchone()
+        try:
+            return self._connection.execute(sql, bindings).fetchone()
+        except UnicodeDecodeError as error:
+            raise _no_text(error) from error
 
     def value(self, sql: str, bindings: Bindings = ()) -> Any:
         """The first column of the first row; None without a row."""
-        row = self._connection.execute(sql, bindings).fetchone()
+        row = self.row(sql, bindings)
         return None if row is None else row[0]
 
 

@@ -62,7 +62,7 @@ def test_ls__many_members_come_in_pages(davsql: RunDavsql, db: Path, monkeypatch
 def test_stats__counts(davsql: RunDavsql) -> None:
     found = json.loads(davsql("stats", "--json").out)
     assert (found["files"], found["logical_bytes"], found["stored_bytes"]) == (3, 5, 3)
-    lines = dict(line.rsplit("  ", 1) for line in davsql("stats").out.splitlines())
+    lines = dict(line.rsplit("  ", 1) for line in davsql("stats").out.split("\n\n")[0].splitlines())
     assert {name.strip(): value for name, value in lines.items()}["stored"] == "3 bytes"
 
 

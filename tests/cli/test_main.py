@@ -14,12 +14,18 @@ from davsql.cli.main import COMMANDS
 from tests.cli.conftest import RunDavsql
 
 PROJECT = Path(__file__).parents[2]
-NEED_A_STORE = sorted(COMMANDS.keys() - {"init", "serve"})
+NEED_A_STORE = sorted(COMMANDS.keys() - {"doctor", "init", "restore", "serve"})  # the doctor finds it missing
 
 
 def arguments_of(command: str, folder: Path) -> list[object]:
     """A command with the arguments it must have."""
-    return {"export": [command, "/", folder / "out"], "import": [command, folder]}.get(command, [command])
+    needed: dict[str, list[object]] = {
+        "backup": [folder / "out"],
+        "export": ["/", folder / "out"],
+        "import": [folder],
+        "maintain": ["gc"],
+    }
+    return [command, *needed.get(command, [])]
 
 
 def test_version__is_that_of_the_package(davsql: RunDavsql) -> None:
@@ -102,7 +108,7 @@ def test_init__refuses_a_file_that_exists(davsql: RunDavsql, tmp_path: Path) -> 
 def test_init__names_a_folder_that_is_missing(davsql: RunDavsql) -> None:
     outcome = davsql("init", "--db", "no/a.db")
     assert outcome.code == 1
-    assert "no/a.db cannot be created: No such file or directory" in outcome.err
+    assert "no/a.db cannot be created: its folder does not exist" in outcome.err
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="permissions do not hold for this user")

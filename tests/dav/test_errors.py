@@ -13,7 +13,7 @@ from davsql.paths import DavPath
 from tests.dav.parsed import make_request
 
 ABSTRACT = {errors.StoreError, errors.LockError}
-NOT_OF_REQUESTS = {errors.Cancelled, errors.ConfigError, errors.ListenError, errors.SourceChanged}
+NOT_OF_REQUESTS = {errors.Cancelled, errors.ConfigError, errors.ListenError, errors.ReplicaError, errors.SourceChanged}
 INSIDE = "/var/lib/davsql/secret.db"
 
 

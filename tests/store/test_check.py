@@ -97,6 +97,8 @@ BROKEN: list[tuple[int, str, Break]] = [
     (9, "gap", "UPDATE blob_chunks SET start = start + 1 WHERE chunk_id = 5"),
     (9, "does not begin at 0", "UPDATE blob_chunks SET start = 1 WHERE blob_id = 1"),
     (9, "blob with another size", "UPDATE blobs SET size = size - 1 WHERE blob_id = 3"),
+    (9, "another chunk", "UPDATE blob_chunks SET chunk_id = 5 WHERE chunk_id = 4"),
+    (9, "another chunk's digest", "UPDATE blob_chunks SET digest_start = zeroblob(8) WHERE chunk_id = 4"),
     (9, "empty blob with a size", "INSERT INTO blobs (digest, size, orphaned_at) VALUES (zeroblob(32), 5, 1)"),
     (10, "bytes gone", "DELETE FROM chunk_data WHERE chunk_id = 4"),
     (10, "fewer bytes", "UPDATE chunk_data SET data = substr(data, 2) WHERE chunk_id = 4"),
@@ -209,15 +211,12 @@ def test_check__without_deep_does_not_rehash(filled: Store) -> None:
 @pytest.mark.parametrize(
     "sql",
     [
-        "UPDATE blob_chunks SET chunk_id = 7 - chunk_id WHERE blob_id = 3 AND chunk_id IN (3, 4)",  # swapped
         "UPDATE blobs SET digest = zeroblob(32) WHERE blob_id = 3",
         "UPDATE blobs SET digest = zeroblob(32) WHERE blob_id = 1",
-        "UPDATE blob_chunks SET chunk_id = 3 - chunk_id WHERE blob_id IN (1, 2)",  # two files of one size
         "INSERT INTO blobs (digest, size, orphaned_at) VALUES (zeroblob(32), 0, 1)",  # an empty one
     ],
 )
 def test_check_deep__finds_a_blob_that_is_not_its_content(filled: Store, sql: str) -> None:
-    assert break_and_check(filled, "DROP TRIGGER blob_chunks_insert") == []
     with raw_file(filled) as connection:
         connection.execute(sql)
     with Store.open(filled.file) as store:

@@ -2,64 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import re
 from collections.abc import Iterator
 from importlib.resources import files
-from types import ModuleType
-from typing import NamedTuple
 
 import apsw
 import pytest
 
-import davsql.store
 from davsql.store import check
-
-SQL_BEGINS = re.compile(r"\s*(?:SELECT|INSERT|UPDATE|DELETE|WITH|CREATE|REPLACE)\b", re.IGNORECASE)
-PLACEHOLDERS = re.compile(r":(\w+)|\?(\d*)")
-
-# Tables that grow with what users store; the others hold a few rows.
-LARGE_TABLES = {"nodes", "blobs", "chunks", "chunk_data", "blob_chunks", "properties", "locks", "uploads", "pins"}
-
-# These indexes hold only what waits for GC.
-PARTIAL_INDEXES = {"nodes_detached", "blobs_orphaned", "chunks_orphaned"}
-
-# Constants that read a large table from its beginning, and why they may.
-SCANS = {
-    "davsql.store.stats.COUNT_NODES": "a count is a count",
-    "davsql.store.stats.COUNT_BLOBS": "a count is a count",
-    "davsql.store.stats.COUNT_CHUNKS": "a count is a count",
-    "davsql.store.stats.COUNT_PROPERTIES": "a count is a count",
-    "davsql.store.stats.COUNT_UPLOADS": "a count is a count",
-    "davsql.store.locks.HAS_LOCKS": "ends at the first row",
-    "davsql.store.locks.DROP_LOCKS_OF_TREE": "as many rows as there are locks: bounded per user",
-    "davsql.store.check.TOTAL_BYTES": "check reads everything",
-    "davsql.store.backup.COUNT_ROWS": "a count is a count",
-}
-
-
-class Constant(NamedTuple):
-    """A module-level string that is SQL."""
-
-    name: str
-    sql: str
-
-
-def modules() -> Iterator[ModuleType]:
-    for found in pkgutil.iter_modules(davsql.store.__path__, "davsql.store."):
-        yield importlib.import_module(found.name)
-
-
-def constants() -> Iterator[Constant]:
-    """Where each constant is defined, not where it is imported too."""
-    for module in modules():
-        source = files("davsql.store").joinpath(f"{module.__name__.rpartition('.')[2]}.py").read_text(encoding="utf-8")
-        for name, value in vars(module).items():
-            is_defined_here = re.search(rf"^{name}\b.*?=", source, re.MULTILINE) is not None
-            if name.isupper() and isinstance(value, str) and SQL_BEGINS.match(value) and is_defined_here:
-                yield Constant(f"{module.__name__}.{name}", value)
-
+from davsql.store.queries import LARGE_TABLES, SCANS, Constant, aliases, constants, full_scans, modules, plan, source_of
 
 CONSTANTS = sorted(constants())
 
@@ -71,39 +22,6 @@ def connection() -> Iterator[apsw.Connection]:
     connection.execute(files("davsql.store").joinpath("schema.sql").read_text(encoding="utf-8")).fetchall()
     yield connection
     connection.close()
-
-
-def plan(connection: apsw.Connection, sql: str) -> list[str]:
-    """What EXPLAIN QUERY PLAN says; values do not matter to it."""
-    names = [match.group(1) for match in PLACEHOLDERS.finditer(sql) if match.group(1)]
-    numbers = [match.group(2) for match in PLACEHOLDERS.finditer(sql) if match.group(1) is None]
-    bindings = dict.fromkeys(names) if names else (None,) * (len(set(numbers)) if all(numbers) else len(numbers))
-    return [str(row[3]) for row in connection.execute("EXPLAIN QUERY PLAN " + sql, bindings).fetchall()]
-
-
-def aliases(connection: apsw.Connection, sql: str) -> dict[str, str]:
-    """What the names in a plan stand for: tables under their aliases, those inside views too."""
-    found: dict[str, str] = {}
-    views = connection.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'view'").fetchall()
-    texts = [sql, *(str(text) for name, text in views if re.search(rf"\b{name}\b", sql))]
-    for text in texts:
-        for table, alias in re.findall(r"\b(?:FROM|JOIN|UPDATE|INTO)\s+(\w+)(?:\s+AS\s+(\w+))?", text):
-            found[alias or table] = table
-    return found
-
-
-def full_scans(connection: apsw.Connection, sql: str) -> list[str]:
-    """Steps of the plan that read a large table from its beginning, or build an index of it on the way."""
-    known = aliases(connection, sql)
-    found = []
-    for step in plan(connection, sql):
-        words = step.split()
-        index = re.search(r"INDEX (\w+)", step)
-        is_partial = index is not None and index.group(1) in PARTIAL_INDEXES
-        is_large = len(words) > 1 and known.get(words[1], words[1]) in LARGE_TABLES
-        if ("AUTOMATIC" in step) or (words[0] == "SCAN" and is_large and not is_partial):
-            found.append(step)
-    return found
 
 
 def test_constants__are_found() -> None:
@@ -146,6 +64,5 @@ def test_sql__is_never_formatted_with_values() -> None:
     allowed = {"check.py"}
     for module in modules():
         name = module.__name__.rpartition(".")[2] + ".py"
-        source = files("davsql.store").joinpath(name).read_text(encoding="utf-8")
-        found = re.findall(r"f\"(?:SELECT|INSERT|UPDATE|DELETE|WITH)\b[^\"]*", source)
+        found = re.findall(r"f\"(?:SELECT|INSERT|UPDATE|DELETE|WITH)\b[^\"]*", source_of(module))
         assert not found or name in allowed, (name, found)

@@ -1,0 +1,113 @@
+"""`davsql backup`: copy a store that may be in use, as it is at one moment."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from davsql.cli.copying import shown_copy
+from davsql.cli.printing import human_size, printable
+from davsql.cli.target import Target, target_option
+from davsql.errors import StoreError
+from davsql.maintenance.backup import TASK_NAME, backup_name, describe
+from davsql.store.backup import GENTLE_REST, Backup, CopyOptions, back_up, live_source, part_copy, real_path
+from davsql.store.connection import require_file
+from davsql.store.exclusion import require_unused
+from davsql.store.migrate import SCHEMA_VERSION
+from davsql.store.records import finish_task
+
+STREAM_BYTES = 1024 * 1024
+
+
+@click.command(short_help="Copy the store, which may be in use, to one file.")
+@click.argument("destination", metavar="[DEST]", required=False, type=click.Path(path_type=Path))
+@click.option("--to", "to", type=click.Choice(["-"]), help="Write the backup to standard output.")
+@click.option(
+    "--tmp",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Where --to - makes it first.  [default: beside the store]",
+)
+@click.option("--no-verify", "is_unverified", is_flag=True, help="Do not read the backup again.")
+@click.option("--force", "is_forced", is_flag=True, help="Replace DEST.")
+@target_option
+def backup(
+    target: Target, destination: Path | None, to: str | None, tmp: Path | None, *, is_unverified: bool, is_forced: bool
+) -> None:
+    """Copy the store as it is at this moment to the file DEST, or into the folder DEST as NAME-TIME.davsql.
+
+    The store may be served and written to meanwhile. DEST gets its name when it is complete and verified, and is a
+    store itself: one file. Without DEST the folder of [backup] in the configuration file is used.
+
+    \b
+    Examples:
+      davsql backup /mnt/stick
+      davsql backup --db /srv/photos.db photos.davsql --force
+      davsql backup --to - | ssh host 'cat > drive.davsql'
+    """
+    require_file(target.db)
+    if to is not None:
+        if destination is not None or is_forced:
+            raise click.UsageError("--to - goes with neither DEST nor --force.")
+        _stream(target, tmp, is_verified=not is_unverified)
+        return
+    if tmp is not None:
+        raise click.UsageError("--tmp goes with --to - only.")
+    file = _file(target, destination)
+    rest = _rest(target)
+    with shown_copy(is_verified=not is_unverified, may_replace=is_forced, rest=rest) as how:
+        made = back_up(target.db, file, target.options, how)
+    _note(target, made, how)
+    size = human_size(made.snapshot.size_bytes)
+    took = f"{size} in {made.duration_s:.1f} s, {'verified' if how.is_verified else 'not verified'}"
+    click.echo(f"backed up {printable(target.db)} to {printable(made.file)}: {took}")
+
+
+def _file(target: Target, destination: Path | None) -> Path:
+    chosen = target.backup.folder if destination is None else destination
+    if chosen is None:
+        raise click.UsageError("Missing argument 'DEST': a file, or a folder that gets NAME-TIME.davsql.")
+    is_folder = destination is None or chosen.is_dir()
+    return chosen / backup_name(target.db, datetime.now(UTC)) if is_folder else chosen
+
+
+def _rest(target: Target) -> float:
+    """How much to hold back: not at all when nobody else uses the store."""
+    try:
+        require_unused(target.db)
+    except StoreError:
+        return GENTLE_REST
+    return 0.0
+
+
+def _stream(target: Target, tmp: Path | None, *, is_verified: bool) -> None:
+    out = sys.stdout.buffer
+    if out.isatty():
+        raise click.UsageError("A backup cannot be shown on a terminal; say where to: davsql backup --to - > FILE")
+    destination = real_path((tmp or target.db.absolute().parent) / target.db.name)
+    with (
+        shown_copy(is_verified=is_verified, rest=_rest(target)) as how,
+        part_copy(live_source(target.db, target.options), destination, target.options, how) as made,
+        made.file.open("rb") as copy,
+    ):
+        if os.name != "nt":
+            made.file.unlink()  # nothing stays, whatever becomes of this process
+        shutil.copyfileobj(copy, out, STREAM_BYTES)
+        out.flush()
+    _note(target, made._replace(file=Path("standard output")), how)
+
+
+def _note(target: Target, made: Backup, how: CopyOptions) -> None:
+    """Let the store know that it has a backup; a store that cannot take the note has its backup nevertheless."""
+    if target.options.read_only or made.snapshot.schema_version != SCHEMA_VERSION:
+        return
+    detail = describe(made, is_verified=how.is_verified)
+    with suppress(StoreError), replace(target, options=replace(target.options, busy_timeout_s=2)).open() as store:
+        store.write(lambda tx: finish_task(tx, TASK_NAME, "ok", detail))
