@@ -25,7 +25,7 @@ def subclasses(kind: type[errors.DavsqlError]) -> Iterator[type[errors.DavsqlErr
 
 def lock_on(name: str, *, is_collection: bool) -> Lock:
     inode = Inode(len(name))
-    return Lock("urn:x", inode, DavPath((name,)), is_collection, LockScope.SHARED, False, None, "", 1, 1)
+    return Lock("urn:x", inode, DavPath((name,)), is_collection, LockScope.SHARED, False, None, "", 1, 1)  # noqa: FBT003
 
 
 def make_error(kind: type[errors.DavsqlError]) -> errors.DavsqlError:
