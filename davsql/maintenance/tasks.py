@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -36,6 +37,7 @@ class Task(ABC):
     """One kind of work."""
 
     name: str
+    slice_s = math.inf  # of a task that goes on where it stopped: how long it may keep the others waiting at a time
 
     @abstractmethod
     def is_due(self, store: Store, last: TaskRecord | None) -> bool:
@@ -177,6 +179,7 @@ class Scrub(Task):
     interval_s: float
     bytes_per_s: float
     name = "scrub"
+    slice_s = 60.0
 
     def is_due(self, store: Store, last: TaskRecord | None) -> bool:
         del store

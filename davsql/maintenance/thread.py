@@ -129,8 +129,19 @@ class Maintenance:
     def _run_if_due(self, task: Task) -> None:
         with self._store.read() as tx:
             last = task_records(tx).get(task.name)
-        if task.is_due(self._store, last):
-            detail = run_task(task, self._store, self._stopping.is_set)
+        if not task.is_due(self._store, last):
+            return
+        deadline = time.monotonic() + task.slice_s
+
+        def is_over() -> bool:
+            return self._stopping.is_set() or time.monotonic() >= deadline
+
+        try:
+            detail = run_task(task, self._store, is_over)
+        except StoreError:
+            if not is_over():
+                raise
+        else:
             _log.info("%s of %s is done%s", task.name, self._store.file, f": {detail}" if detail else "")
 
     def _attempt(self, what: str, work: Callable[[], object]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from davsql.errors import StoreDamaged, StoreFull, StoreUnavailable
-from davsql.maintenance import tasks
+from davsql.maintenance import tasks, thread
 from davsql.maintenance.gc import collect_garbage
 from davsql.maintenance.tasks import Task, run_task
 from davsql.store import space
@@ -215,3 +215,28 @@ def test_full_vacuum__can_be_cancelled_and_leaves_the_store_whole(
     with pytest.raises(StoreUnavailable):
         run_task(tasks.FullVacuum(""), store, lambda: True)
     put(store, "/f", b"the writer goes on")
+
+
+def test_maintenance__a_long_scrub_lets_other_tasks_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = different_chunks(100)
+    put(store, "/d.bin", content)
+    monkeypatch.setattr(thread, "TASKS_POLL_S", 0.01)
+    monkeypatch.setattr(tasks, "SCRUB_BATCH_CHUNKS", 1)
+    monkeypatch.setattr(tasks.Scrub, "slice_s", 0.0)
+    runs: list[TaskRecord | None] = []
+
+    class Other(Failing):
+        name = "other"
+
+        def run(self, store: Store, is_cancelled: tasks.IsCancelled) -> str:
+            del is_cancelled
+            runs.append(record_of(store, "scrub"))
+            return ""
+
+    maintenance = thread.Maintenance(store, thread.MaintenanceOptions(scrub_mb_per_s=FAST), [Other()])
+    maintenance.start()
+    deadline = time.monotonic() + 10
+    while not any(record is not None and record.finished_at is None for record in runs):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    maintenance.stop()
