@@ -14,14 +14,17 @@ import pytest
 from davsql import config, paths
 from davsql.cli.main import COMMANDS
 from davsql.cli.main import davsql as program
+from davsql.cli.maintain import WORK
 from davsql.dav import conditions, safexml, xmlbody
 from davsql.dav.errors import RULES
-from davsql.store import blobs, writer
+from davsql.maintenance import thread
+from davsql.store import blobs, trees, writer
 from davsql.store.options import StoreOptions
 
 PROJECT = Path(__file__).parent.parent
 PAGES = [PROJECT / "README.md", PROJECT / "CHANGELOG.md", *sorted((PROJECT / "docs").glob("*.md"))]
 PROTOCOL = PROJECT / "docs" / "protocol.md"
+OPERATIONS = PROJECT / "docs" / "operations.md"
 
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"^    \S.*$", re.MULTILINE)
@@ -114,9 +117,12 @@ def test_docs__keys_of_the_configuration_exist(page: Path) -> None:
 
 
 @each_page
-def test_docs__defaults_in_seconds_are_those_of_the_code(page: Path) -> None:
+def test_docs__defaults_with_units_are_those_of_the_code(page: Path) -> None:
     known = defaults()
-    for key, value in re.findall(r"`([\w.]+)` \(([0-9]+) s\)", page.read_text(encoding="utf-8")):
+    told = re.findall(r"`(\w+\.\w+)` \(([0-9]+) (s|days|MB|MiB|MiB/s)\)", page.read_text(encoding="utf-8"))
+    units = {"s": "_s", "days": "_days", "MB": "_mb", "MiB": "_mb", "MiB/s": "_mb_per_s"}
+    for key, value, unit in told:
+        assert key.endswith(units[unit]), key
         assert known[key] == int(value), key
 
 
@@ -173,6 +179,21 @@ def test_protocol__tells_every_status_and_condition_of_an_error() -> None:
             assert any(str(rule.status) in row[0] and f"`{rule.condition}`" in row[1] for row in rows), rule
 
 
+def test_operations__tells_when_each_work_of_maintain_is_done_by_itself() -> None:
+    assert {row[0].strip("`") for row in rows_below("Maintenance", OPERATIONS)} == WORK.keys()
+
+
+def test_operations__retention_and_reach_of_a_replica_are_those_of_the_code() -> None:
+    text, known = " ".join(OPERATIONS.read_text(encoding="utf-8").split()), defaults()
+    hourly, daily, weekly, monthly = (known[f"backup.keep_{each}"] for each in ("hourly", "daily", "weekly", "monthly"))
+    assert f"last {hourly} hours that have one" in text
+    assert f"of the last {daily} days, {weekly} weeks and {monthly} months" in text
+    assert known["replica.exact_s"] == 3600
+    assert "any second of the last hour (`replica.exact_s`)" in text
+    assert known["replica.retention_s"] == 7 * 24 * 3600
+    assert "within a week steps of 30 seconds (`replica.retention_s`)" in text
+
+
 def test_docs__sizes_in_sentences_are_those_of_the_code() -> None:
     architecture = (PROJECT / "docs" / "architecture.md").read_text(encoding="utf-8")
     tuning = (PROJECT / "docs" / "tuning.md").read_text(encoding="utf-8")
@@ -181,3 +202,9 @@ def test_docs__sizes_in_sentences_are_those_of_the_code() -> None:
     assert f"pages of {page_size} and chunks of {chunk}" in tuning
     assert f"Chunks of {blobs.SHARED_CHUNK_BYTES // 1024} KiB and more are shared" in architecture
     assert f"up to {writer.BATCH_COMMANDS} commands or {writer.BATCH_BYTES >> 20} MiB" in architecture
+    flowing = " ".join(architecture.split())
+    assert f"A tree of up to {trees.AT_ONCE_NODES:,} nodes is copied in one command" in flowing
+    assert f"in commands of {trees.STEP_NODES:,} nodes" in flowing
+    checkpoint, limit = thread.CHECKPOINT_BYTES >> 20, writer.WAL_BYTES_LIMIT >> 20
+    assert f"when the WAL holds {checkpoint} MiB, and empties it after {thread.QUIET_S:.0f} quiet seconds" in flowing
+    assert f"when it holds {limit} MiB, the writer checkpoints between two commits" in flowing
