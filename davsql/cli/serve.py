@@ -17,7 +17,8 @@ from davsql.cli.replicas import open_share
 from davsql.cli.target import file_options, load_config, shares_of, tell_of_migration
 from davsql.config import Config, ListenOptions, ShareOptions
 from davsql.dav.application import make_application
-from davsql.errors import ListenError
+from davsql.errors import ListenError, NotFound
+from davsql.maintenance.backup import backups_in
 from davsql.maintenance.health import Watched
 from davsql.maintenance.thread import Maintenance
 from davsql.paths import encoded_name
@@ -28,7 +29,7 @@ from davsql.server.run import run
 from davsql.store.store import Store
 
 if TYPE_CHECKING:
-    from davsql.maintenance.replica import ReplicaStatus
+    from davsql.maintenance.replica_progress import ReplicaStatus
 
 HOW_TO_MOUNT = """\
 How to use it as a drive:
@@ -108,6 +109,7 @@ def _running_stores(stack: ExitStack, shares: tuple[ShareOptions, ...], configur
     replicas: dict[str, Callable[[], ReplicaStatus]] = {}
     for share in shares:
         if not share.db.exists() and not share.read_only:
+            _require_no_backups(share, configuration)
             click.echo(f"making a new store: {printable(share.db)}")
         stores[share.mount], replica = open_share(stack, share, configuration)
         tell_of_migration(stores[share.mount])
@@ -118,6 +120,18 @@ def _running_stores(stack: ExitStack, shares: tuple[ShareOptions, ...], configur
         maintenance.start()
         stack.callback(maintenance.stop)
     return Watched(stores, replicas)
+
+
+def _require_no_backups(share: ShareOptions, configuration: Config) -> None:
+    """Where there are backups there was a store: an empty one in its place would look to clients like a cleared drive."""
+    folder = configuration.backup.folder
+    backups = backups_in(folder, share.db) if folder is not None and folder.is_dir() else {}
+    if backups:
+        newest = backups[max(backups)]
+        raise NotFound(
+            f"{share.db} does not exist, but there are backups of it: is its disk mounted? To go on from the newest: "
+            f"davsql restore {newest} --db {share.db}; to begin anew: davsql init --db {share.db}"
+        )
 
 
 def _listen_error(listen: ListenOptions, error: OSError) -> ListenError:

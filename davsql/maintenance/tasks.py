@@ -21,6 +21,7 @@ from davsql.model import ChunkId
 from davsql.store import integrity, space
 from davsql.store.records import TaskRecord, finish_task, note_progress, start_task, task_records
 from davsql.store.store import Store
+from davsql.store.trees import NEXT_INODE
 
 NS_PER_S = 1_000_000_000
 DAY_S = 24 * 3600
@@ -28,6 +29,8 @@ SCRUB_BATCH_CHUNKS = 16
 SCRUB_NOTE_EVERY_S = 10.0
 VACUUM_STEP_PAGES = 256
 VACUUM_FREE_SHARE = 0.25  # a full VACUUM is worth it above this
+
+OPTIMIZE_FROM_INODES = 10_000  # ever made
 
 IsCancelled = Callable[[], bool]
 _log = logging.getLogger(__name__)
@@ -81,18 +84,27 @@ def run_task(task: Task, store: Store, is_cancelled: IsCancelled) -> str:
 
 
 class Optimize(Task):
-    """PRAGMA optimize: statistics for the query planner, where they would help (daily)."""
+    """PRAGMA optimize: statistics for the query planner, daily.
+
+    Not for small stores: statistics of a few rows would make the planner read whole tables, also when they have grown.
+    """
 
     name = "optimize"
 
     def is_due(self, store: Store, last: TaskRecord | None) -> bool:
-        del store
-        return is_older(last, DAY_S)
+        return is_older(last, DAY_S) and _inodes_made(store) >= OPTIMIZE_FROM_INODES
 
     def run(self, store: Store, is_cancelled: IsCancelled) -> str:
         del is_cancelled
+        if _inodes_made(store) < OPTIMIZE_FROM_INODES:
+            return "nothing to do for so small a store"
         store.write(lambda tx: tx.rows("PRAGMA optimize(0x10002)"))
         return ""
+
+
+def _inodes_made(store: Store) -> int:
+    with store.read() as tx:
+        return int(tx.value(NEXT_INODE)) - 1
 
 
 @dataclass(frozen=True)

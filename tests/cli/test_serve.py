@@ -174,3 +174,18 @@ def test_logging__is_one_line_an_event(tmp_path: Path) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z INFO davsql\.x: a\\nb\\x1b\[31m caf\u00e9", first)
     assert " ERROR davsql.x: oh\\nTraceback" in second
     assert second.endswith("ZeroDivisionError: division by zero")
+
+
+def test_serve__makes_no_empty_store_where_there_are_backups_of_one(tmp_path: Path, davsql: RunDavsql) -> None:
+    backups = tmp_path / "backups"
+    backups.mkdir()
+    config = tmp_path / "davsql.toml"
+    config.write_text('[backup]\nfolder = "backups"\n[[share]]\nname = ""\ndb = "drive.db"\n')
+    with Store.open(tmp_path / "drive.db", create=True) as store:
+        put(store, "/f", b"x")
+    assert davsql("backup", backups, "--config", config).code == 0
+    (tmp_path / "drive.db").unlink()  # as if its disk were not mounted
+    outcome = davsql("serve", "--config", config)
+    assert outcome.code == 1
+    assert "davsql restore" in outcome.err
+    assert not (tmp_path / "drive.db").exists()

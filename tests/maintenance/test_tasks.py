@@ -75,6 +75,19 @@ def test_run_task__remembers_success_and_failure(store: Store) -> None:
     assert (failed.outcome, failed.detail) == ("failed", "no room")
 
 
+def test_optimize__is_for_stores_with_many_nodes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not tasks.Optimize().is_due(store, None)
+    run_task(tasks.Optimize(), store, never)
+    with store.read() as tx:
+        assert tx.value("SELECT count(*) FROM sqlite_schema WHERE name = 'sqlite_stat1'") == 0
+    monkeypatch.setattr(tasks, "OPTIMIZE_FROM_INODES", 1)
+    assert tasks.Optimize().is_due(store, None)
+    put(store, "/f", b"x")
+    run_task(tasks.Optimize(), store, never)
+    with store.read() as tx:
+        assert tx.value("SELECT count(*) FROM sqlite_stat1") > 0
+
+
 def test_run_task__cancelled_counts_as_interrupted(store: Store) -> None:
     with pytest.raises(StoreFull):
         run_task(Failing(), store, lambda: True)
