@@ -123,7 +123,7 @@ def _running_stores(stack: ExitStack, shares: tuple[ShareOptions, ...], configur
 
 
 def _require_no_backups(share: ShareOptions, configuration: Config) -> None:
-    """Where there are backups there was a store: an empty one in its place would look to clients like a cleared drive."""
+    """Where there are backups there was a store; an empty one in its place would look like a cleared drive."""
     folder = configuration.backup.folder
     backups = backups_in(folder, share.db) if folder is not None and folder.is_dir() else {}
     if backups:
