@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, NewType
 
-from davsql.errors import StoreError
-from davsql.model import BlobId, ChunkId
+from davsql.errors import StoreDamaged, StoreError
+from davsql.model import BlobId, ChunkId, Node
 from davsql.store.transaction import ReadTx, WriteTx
 
 UploadId = NewType("UploadId", int)
 
+EMPTY_DIGEST = bytes.fromhex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
 CHUNK_BYTES = 256 * 1024  # figures in docs/tuning.md
 SHARED_CHUNK_BYTES = 64 * 1024  # chunks of this size and more are found again (index chunks_digest)
 
@@ -165,6 +166,24 @@ def _heal_last_chunk(tx: WriteTx, blob_id: BlobId, chunk: NewChunk, start: int =
 
 
 # --- reading ------------------------------------------------------------------------------------------------------
+
+POINTS_AT = "SELECT 1 FROM nodes INDEXED BY nodes_blob WHERE blob_id = :blob_id AND inode = :inode"
+
+
+def require_content(tx: ReadTx, node: Node, blob_id: BlobId) -> None:
+    """See that the row, the index and the blob of a file agree: one wrong bit in blob_id would give another file.
+
+    Raises:
+        StoreDamaged: they do not.
+    """
+    if (
+        node.digest is None
+        or node.size < 0
+        or (node.size == 0) != (node.digest == EMPTY_DIGEST)
+        or tx.value(POINTS_AT, {"blob_id": blob_id, "inode": node.inode}) is None
+    ):
+        raise StoreDamaged(f"{node.name}: its content is missing or damaged; run `davsql check` and restore a backup")
+
 
 CHUNKS_FROM = """
 SELECT b.start, c.size, c.digest, d.data

@@ -230,7 +230,10 @@ def _names(tx: ReadTx) -> Iterator[Violation]:
     last, found = 0, 0
     while found < LIMIT and (rows := tx.rows(NEXT_NAMES, (last,))):
         for last, name, sent_name in rows:  # used by the next query
-            if lookup_key(name) != name:
+            if not isinstance(name, str) or not isinstance(sent_name, str | None):
+                found += 1
+                yield Violation(4, f"node {last}: its name is no text")
+            elif lookup_key(name) != name:
                 found += 1
                 yield Violation(4, f"node {last}: its name is not in lookup form")
             elif sent_name == name or (sent_name is not None and lookup_key(sent_name) != name):

@@ -26,8 +26,6 @@ from davsql.store.options import StoreOptions
 from davsql.store.pins import PinId
 from davsql.store.transaction import ReadTx, WriteTx
 
-EMPTY_DIGEST = bytes.fromhex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
-
 
 def require_put(tx: ReadTx, target: DavPath, guard: Guard, options: StoreOptions) -> Chain:
     """Everything that must hold for `put_file`; also asked before a body is read.
@@ -238,7 +236,7 @@ def lock(tx: WriteTx, target: DavPath, request: LockRequest, guard: Guard, optio
     node = chain.target
     if node is None:
         _require_new_member(tx, chain, guard, options)
-        content = Content(blobs.put_content(tx, EMPTY_DIGEST, b""), EMPTY_DIGEST, 0, None)
+        content = Content(blobs.put_content(tx, blobs.EMPTY_DIGEST, b""), blobs.EMPTY_DIGEST, 0, None)
         node = nodes.insert_node(tx, chain.parent.inode, target.name, content, None)
     others = tuple(locks.locks_covering(tx, chain))
     made = locks.insert_lock(tx, node, request, guard.principal, options.max_locks)

@@ -56,7 +56,7 @@ def locks_covering(tx: ReadTx, chain: Chain) -> list[Lock]:
 LOCKS_BELOW = """
 WITH RECURSIVE up (lock_id, inode) AS (
   SELECT l.lock_id, n.parent_inode FROM locks AS l JOIN nodes AS n ON n.inode = l.inode WHERE l.expires_at > :now
-  UNION ALL
+  UNION  -- ends also where damage has made a node its own ancestor
   SELECT up.lock_id, n.parent_inode FROM up JOIN nodes AS n ON n.inode = up.inode
 )
 SELECT
@@ -222,7 +222,7 @@ def _require_owner(lock: Lock, principal: str) -> None:
 DROP_LOCKS_OF_TREE = """
 WITH RECURSIVE up (lock_id, inode) AS (
   SELECT lock_id, inode FROM locks
-  UNION ALL
+  UNION
   SELECT up.lock_id, n.parent_inode FROM up JOIN nodes AS n ON n.inode = up.inode
 )
 DELETE FROM locks WHERE lock_id IN (SELECT lock_id FROM up WHERE inode = :top)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
-from davsql.errors import ParentMissing, PathTooDeep
+from davsql.errors import ParentMissing, PathTooDeep, StoreDamaged
 from davsql.model import ROOT_INODE, BlobId, Inode, Node, NodeType
 from davsql.paths import DavPath, lookup_key
 from davsql.store.transaction import ReadTx, WriteTx
@@ -68,9 +68,22 @@ class Chain:
 
 
 def resolve(tx: ReadTx, path: DavPath) -> Chain:
-    """Find the nodes along `path`."""
+    """Find the nodes along `path`.
+
+    Raises:
+        StoreDamaged: the index of names and the nodes do not agree.
+    """
     keys = json.dumps(path.keys)
-    return Chain(path, [Node._make(row) for row in tx.rows(RESOLVE, {"keys": keys})])
+    found = [Node._make(row) for row in tx.rows(RESOLVE, {"keys": keys})]
+    # The index led here. A bit that rotted in it, or in the row, must not give one file under the name of another.
+    for parent, node, key in zip(found, found[1:], path.keys, strict=False):
+        if node.parent_inode != parent.inode or (node.name != key and not _is_form_of(node.name, key)):
+            raise StoreDamaged(f"{path}: an index of the store is damaged; run `davsql check` and restore a backup")
+    return Chain(path, found)
+
+
+def _is_form_of(name: object, key: str) -> bool:
+    return isinstance(name, str) and lookup_key(name) == key
 
 
 MEMBERS = """
@@ -109,7 +122,7 @@ WITH RECURSIVE up (inode, parent_inode, name, height) AS (
   SELECT inode, parent_inode, coalesce(sent_name, name), 0 FROM nodes WHERE inode = :inode
   UNION ALL
   SELECT n.inode, n.parent_inode, coalesce(n.sent_name, n.name), u.height + 1
-  FROM up AS u JOIN nodes AS n ON n.inode = u.parent_inode
+  FROM up AS u JOIN nodes AS n ON n.inode = u.parent_inode WHERE u.height < 10000  -- damage can make circles
 )
 SELECT name FROM up WHERE parent_inode IS NOT NULL ORDER BY height DESC
 """

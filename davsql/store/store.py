@@ -197,6 +197,7 @@ class Store:
             node = _found(nodes.resolve(tx, path).target, path)
             if node.blob_id is None:
                 raise IsCollection(f"{path} is a collection")
+            blobs.require_content(tx, node, node.blob_id)
             first: list[blobs.StoredChunk] = []
             if 0 < node.size <= blobs.CHUNK_BYTES:  # a small file: its bytes in the same snapshot
                 first = blobs.chunks_from(tx, node.blob_id, 0, node.size, READ_BATCH_CHUNKS)

@@ -24,7 +24,8 @@ TREE_HEIGHT = """
 WITH RECURSIVE tree (inode, depth) AS (
   SELECT :top, 0
   UNION ALL
-  SELECT n.inode, t.depth + 1 FROM tree AS t JOIN nodes AS n ON n.parent_inode = t.inode WHERE n.node_type = 1
+  SELECT n.inode, t.depth + 1 FROM tree AS t JOIN nodes AS n ON n.parent_inode = t.inode
+  WHERE n.node_type = 1 AND t.depth < 10000  -- damage can make circles
 )
 SELECT max(depth) FROM tree
 """

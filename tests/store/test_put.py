@@ -16,7 +16,7 @@ from davsql.errors import (
 )
 from davsql.model import ANYTHING, Guard, NodeType, Preconditions
 from davsql.paths import DavPath
-from davsql.store.commands import EMPTY_DIGEST
+from davsql.store.blobs import EMPTY_DIGEST
 from davsql.store.options import StoreOptions
 from davsql.store.store import Store
 from tests.store.conftest import MakeStore
