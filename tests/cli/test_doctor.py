@@ -231,7 +231,7 @@ def test_schema__of_a_real_older_store_is_to_be_migrated(doctor: Doctor, tmp_pat
     found = doctor("--db", old)
     assert found["schema version"][0] == "warn"
     assert found["schema"][0] == "warn"
-    assert "table pins" in found["schema"][1]
+    assert "index pins_blob" in found["schema"][1]
     assert not any(status == "fail" for status, _ in found.values()), found
     with raw(old) as connection:
         assert connection.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone() == ("1",)
