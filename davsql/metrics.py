@@ -30,7 +30,7 @@ from davsql.store.records import TaskRecord, task_records
 
 if TYPE_CHECKING:
     from davsql.maintenance.health import Watched
-    from davsql.maintenance.replica import ReplicaStatus
+    from davsql.maintenance.replica_progress import ReplicaStatus
     from davsql.store.store import Store
     from davsql.store.vitals import Vitals
 

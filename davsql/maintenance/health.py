@@ -20,7 +20,7 @@ from davsql.store.store import Store
 from davsql.store.vitals import Vitals
 
 if TYPE_CHECKING:
-    from davsql.maintenance.replica import ReplicaStatus
+    from davsql.maintenance.replica_progress import ReplicaStatus
 
 WAL_BYTES_DEGRADED = 100 * 1024 * 1024
 QUEUE_DEPTH_DEGRADED = 1000

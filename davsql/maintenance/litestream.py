@@ -13,9 +13,11 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,7 +34,7 @@ SCHEMES = ("file", "s3", "sftp")
 # are short, so PASSIVE, which Litestream tries each second, gets through.
 NEVER_TRUNCATE_PAGES = 2**31 - 1
 BUSY_TIMEOUT_S = 5  # how long it waits for our writer
-SHUTDOWN_S = 2.0  # for a last sync of its own: it was asked for one before
+CONTROL_TIMEOUT_S = 5.0
 MAX_SOCKET_PATH_BYTES = 100  # sun_path has 104 on macOS, 108 on Linux
 MAX_SECONDS = 10 * 365 * 24 * 3600.0
 _UNSUPPORTED_IN_PATH = "?#%"  # Litestream makes an SQLite URI of the path and does not quote it
@@ -43,7 +45,7 @@ class ReplicaOptions:
     """The table [replica]: a continuous copy elsewhere, kept by Litestream."""
 
     url: str | None = None  # None: no replica
-    interval_s: float = 1.0  # between two looks for changes: about what can be lost
+    interval_s: float = 1.0  # from a change to its copy, about: what can be lost
     exact_s: float = 3600.0  # any second of so long ago can be restored; before that, steps of 30 s
     retention_s: float = 7 * 24 * 3600.0  # the oldest state that can be restored
     snapshot_interval_s: float = 24 * 3600.0  # between two full copies
@@ -90,7 +92,7 @@ class Replicated(NamedTuple):
     def destination(self) -> dict[str, Any]:
         """Litestream's section `replica`."""
         options = self.options
-        common = {"sync-interval": duration(options.interval_s)}
+        common = {"sync-interval": duration(options.interval_s / 2)}  # the other half goes by until it looks
         if self._parts.scheme == "file":
             return {"type": "file", "path": unquote(self._parts.path), **common}
         if self._parts.scheme == "sftp":
@@ -137,7 +139,7 @@ def configuration(file: Path, state: Path, control: Path | None, replica: Replic
     store = {
         "path": str(file),
         "meta-path": str(state),
-        "monitor-interval": duration(options.interval_s),
+        "monitor-interval": duration(options.interval_s / 2),
         "busy-timeout": duration(BUSY_TIMEOUT_S),
         "truncate-page-n": NEVER_TRUNCATE_PAGES,
         "replica": replica.destination(),
@@ -151,7 +153,7 @@ def configuration(file: Path, state: Path, control: Path | None, replica: Replic
         },
         "l0-retention": duration(options.exact_s),
         "l0-retention-check-interval": "60s",
-        "shutdown-sync-timeout": duration(SHUTDOWN_S),
+        "shutdown-sync-timeout": duration(options.stop_timeout_s),
         "dbs": [store],
     }
 
@@ -177,8 +179,13 @@ def duration(seconds: float) -> str:
 
 
 def environment() -> dict[str, str]:
-    """Ours, without what is only for us and without LOG_LEVEL, which would override the configuration."""
-    return {name: value for name, value in os.environ.items() if name != "LOG_LEVEL" and not name.startswith("DAVSQL_")}
+    """Ours, without what is only for us and what it cannot stand."""
+    passed = {name: value for name, value in os.environ.items() if not name.startswith("DAVSQL_")}
+    passed.pop("LOG_LEVEL", None)  # would override the configuration
+    if (bundle := passed.pop("AWS_CA_BUNDLE", None)) is not None:
+        # With it 0.5.17 ends ("unable to add custom RootCAs HTTPClient"); Go's own variable does the same.
+        passed.setdefault("SSL_CERT_FILE", bundle)
+    return passed
 
 
 def replicate_command(settings: Path, lifeline: int) -> list[str]:
@@ -218,47 +225,77 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
+def restore(settings: Path, file: Path, *, at: datetime | None = None, is_dry_run: bool = False) -> bytes:
+    """Have the database that `settings` calls `file` put together there, or only see (JSON) of what it would be made.
+
+    Raises:
+        ReplicaError: it cannot be; in Litestream's words.
+    """
+    command = [str(program()), "restore", "-config", str(settings), "-no-expand-env"]
+    if is_dry_run:
+        command += ["-dry-run", "-json"]
+    if at is not None:
+        command += ["-timestamp", at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")]
+    done = subprocess.run(  # noqa: S603  # our own program, no shell
+        [*command, "-o", str(file), str(file)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env=environment(),
+        check=False,
+    )
+    if done.returncode == 0:
+        return done.stdout
+    said = done.stderr.decode(errors="replace").strip().splitlines()
+    raise ReplicaError(said[-1].removeprefix("Error: ") if said else f"Litestream ended with code {done.returncode}")
+
+
+class Look(NamedTuple):
+    """What a running Litestream says of one store. The times only tell one event from another."""
+
+    run: str  # when it last began to copy from the WAL, "" when it never did
+    is_copied: bool  # that run is over, and went well
+    error: str  # of that run
+    wal_offset: int  # how far it has copied the WAL, in bytes of the WAL's file
+    upload: str  # when last all copied parts were found, or brought, in the replica; "" when never
+
+
 class Control:
-    """Asks a running Litestream through its control socket. Threads: any."""
+    """Asks a running Litestream through its control socket. Threads: any.
+
+    Never POST /sync: Litestream 0.5.17 takes its read lock on the database anew while it serves that request, under
+    the request's context, and with the request's end the lock is gone, which keeps others from the WAL.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def sync(self, file: Path, timeout_s: int) -> None:
-        """Return when all that was committed before is in the replica.
+    def look(self, file: Path) -> Look:
+        """What it says now.
 
         Raises:
-            ReplicaError: it is not; in Litestream's words.
-            OSError: Litestream does not answer (yet).
+            OSError: it does not answer, or not as expected.
         """
-        body = json.dumps({"path": str(file), "wait": True, "timeout": timeout_s})
-        self._ask("POST", "/sync", body, timeout_s + 5)
-
-    def wal_offset(self, file: Path) -> int:
-        """How far into the WAL Litestream has copied, in bytes of the WAL's file.
-
-        Raises:
-            ReplicaError, OSError: it does not say.
-        """
-        answer = self._ask("GET", "/debug/sync-status?path=" + quote(str(file), safe=""), None, 5)
         try:
-            return int(answer["databases"][0].get("last_synced_wal_offset", 0))
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-            raise ReplicaError("Litestream's control socket gives an answer that is not understood") from error
-
-    def _ask(self, method: str, target: str, body: str | None, timeout_s: float) -> Any:
-        connection = _UnixConnection(self._path, timeout_s)
-        try:
-            connection.request(method, target, body, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            content = json.loads(answer.read(1 << 20))
-        except (http.client.HTTPException, ValueError) as error:
+            (status,) = self._get("/debug/sync-status?path=" + quote(str(file), safe=""))["databases"]
+            (listed,) = self._get("/list")["databases"]
+            error = str(status.get("error", ""))
+            return Look(
+                run=str(status.get("started_at", "")),
+                is_copied=not status["active"] and not error and "started_at" in status,
+                error=error,
+                wal_offset=int(status.get("last_synced_wal_offset", 0)),
+                upload=str(listed.get("last_sync_at", "")),
+            )
+        except (http.client.HTTPException, KeyError, TypeError, ValueError, AttributeError) as error:
             raise OSError(f"Litestream's control socket: {error!r}") from error
+
+    def _get(self, target: str) -> Any:
+        connection = _UnixConnection(self._path, CONTROL_TIMEOUT_S)
+        try:
+            connection.request("GET", target)
+            return json.loads(connection.getresponse().read(1 << 20))
         finally:
             connection.close()
-        if answer.status != http.HTTPStatus.OK:
-            raise ReplicaError(str(content.get("error", content) if isinstance(content, dict) else content))
-        return content
 
 
 class _UnixConnection(http.client.HTTPConnection):

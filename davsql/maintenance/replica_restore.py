@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import tempfile
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,8 +51,12 @@ def restore_from_replica(
         raise ReplicaError(f"{target.parent}: {error.strerror}") from error
     with folder as name:
         fetch = _Fetch(replica, Path(name), at)
-        changed_at = fetch.changed_at()
-        fetch.run()
+        try:
+            changed_at = fetch.changed_at()
+            fetch.run()
+        except ReplicaError as error:
+            when = "" if at is None else f" as it was at {at.astimezone().isoformat(sep=' ', timespec='seconds')}"
+            raise ReplicaError(f"{replica.url} cannot be restored{when}: {error}") from error
         try:
             return FromReplica(restore(fetch.file, target, store_options, how), changed_at)
         except StoreDamaged as error:
@@ -67,34 +69,15 @@ class _Fetch:
     def __init__(self, replica: Replicated, folder: Path, at: datetime | None) -> None:
         self.file = folder / "store.db"
         self._settings = folder / "litestream.yml"
-        self._at = None if at is None else at.astimezone(UTC)
-        self._url = replica.url
+        self._at = at
         content = litestream.configuration(self.file, folder / "state", None, replica)
         litestream.write_configuration(self._settings, content)
 
     def changed_at(self) -> datetime:
         """When the last change was seen that would be restored."""
-        plan = json.loads(self._litestream(["-dry-run", "-json"]))
+        plan = json.loads(litestream.restore(self._settings, self.file, at=self._at, is_dry_run=True))
         return datetime.fromisoformat(plan["files"][-1]["timestamp"])
 
     def run(self) -> None:
-        self._litestream([])
+        litestream.restore(self._settings, self.file, at=self._at)
         self.file.chmod(0o600)
-
-    def _litestream(self, options: Sequence[str]) -> bytes:
-        command = [str(litestream.program()), "restore", "-config", str(self._settings), "-no-expand-env", *options]
-        if self._at is not None:
-            command += ["-timestamp", self._at.isoformat(timespec="milliseconds").replace("+00:00", "Z")]
-        done = subprocess.run(  # noqa: S603  # our own program, no shell
-            [*command, "-o", str(self.file), str(self.file)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env=litestream.environment(),
-            check=False,
-        )
-        if done.returncode == 0:
-            return done.stdout
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        reason = said[-1].removeprefix("Error: ") if said else f"Litestream ended with code {done.returncode}"
-        when = "" if self._at is None else f" as it was at {self._at.isoformat(timespec='seconds')}"
-        raise ReplicaError(f"{self._url} cannot be restored{when}: {reason}")

@@ -56,7 +56,7 @@ RULES = (
         """
         WITH RECURSIVE reached (inode) AS (
           SELECT inode FROM nodes WHERE parent_inode IS NULL
-          UNION ALL
+          UNION  -- not ALL: a circle would have no end
           SELECT n.inode FROM reached AS r JOIN nodes AS n ON n.parent_inode = r.inode
         )
         SELECT inode FROM nodes WHERE inode NOT IN (SELECT inode FROM reached)

@@ -6,7 +6,7 @@ the last frame it copied was written over (`verify` in its db.go). So with the m
 
 Rule 1: no connection of davsql, in whatever process, checkpoints, neither on its own nor when it closes.
 Rule 2: the exception is TRUNCATE, which leaves nothing of the old WAL: Litestream notices, and copies the whole store.
-Rule 3: a store that had no mark gets it before a TRUNCATE, and that before Litestream starts.
+Rule 3: Litestream is started only on a WAL that is known: that had the mark without interruption since it was empty.
 """
 
 from __future__ import annotations
@@ -20,18 +20,29 @@ from davsql.store.options import StoreOptions
 from davsql.store.transaction import ReadTx, WriteTx, translated
 
 KEY = "checkpoints"
-LITESTREAM = "litestream"
+LEFT = "left"  # to Litestream; what happened to the WAL before is not known
+KNOWN = "left, WAL known"
 DELETE_META = "DELETE FROM meta WHERE key = ?"
 
 
 def leaves_checkpoints(tx: ReadTx) -> bool:
     """Whether the store has the mark."""
-    return bool(tx.value(GET_META, (KEY,)) == LITESTREAM)
+    return tx.value(GET_META, (KEY,)) is not None
+
+
+def is_wal_known(tx: ReadTx) -> bool:
+    """Whether Litestream may go on from where it was."""
+    return bool(tx.value(GET_META, (KEY,)) == KNOWN)
 
 
 def leave_checkpoints(tx: WriteTx) -> None:
     """Set the mark. Processes that have the store open obey it when they open it again."""
-    tx.change(SET_META, (KEY, LITESTREAM))
+    tx.change(SET_META, (KEY, LEFT))
+
+
+def note_wal_is_known(tx: WriteTx) -> None:
+    """The WAL was emptied after the mark was set."""
+    tx.change(SET_META, (KEY, KNOWN))
 
 
 def take_back_checkpoints(tx: WriteTx) -> None:

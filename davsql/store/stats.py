@@ -109,7 +109,8 @@ WITH RECURSIVE top (inode, figure) AS (
   SELECT inode, '', figure FROM top
   UNION ALL
   SELECT n.parent_inode, '/' || coalesce(n.sent_name, n.name) || u.path, u.figure
-  FROM up AS u JOIN nodes AS n ON n.inode = u.at WHERE n.parent_inode IS NOT NULL
+  FROM up AS u JOIN nodes AS n ON n.inode = u.at
+  WHERE n.parent_inode IS NOT NULL AND length(u.path) < 100000  -- damage can make circles
 )
 SELECT path, figure FROM up WHERE at = 1 ORDER BY figure DESC, path LIMIT :limit
 """
@@ -122,7 +123,8 @@ WITH RECURSIVE top (inode, figure) AS (
   SELECT inode, '', figure FROM top
   UNION ALL
   SELECT n.parent_inode, '/' || coalesce(n.sent_name, n.name) || u.path, u.figure
-  FROM up AS u JOIN nodes AS n ON n.inode = u.at WHERE n.parent_inode IS NOT NULL
+  FROM up AS u JOIN nodes AS n ON n.inode = u.at
+  WHERE n.parent_inode IS NOT NULL AND length(u.path) < 100000  -- damage can make circles
 )
 SELECT path, figure FROM up WHERE at = 1 ORDER BY figure DESC, path LIMIT :limit
 """

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from davsql.maintenance.litestream import ReplicaOptions, Replicated
-from davsql.maintenance.replica import Replica, ReplicaStatus
+from davsql.maintenance.replica import Replica
+from davsql.maintenance.replica_progress import ReplicaStatus
 from davsql.maintenance.replica_restore import restore_from_replica
 from davsql.store.check import check
 from davsql.store.options import StoreOptions

@@ -24,6 +24,7 @@ from tests.replica.load import Load, Loss, kept_writes, writes_around
 from tests.replica.site import Site
 
 SLACK_S = 4.0  # two intervals and what syncs take under load: how far a state may lie behind the moment asked for
+CYCLES_PER_SITE = 12  # then with a new store
 MODES = ("all", "davsql", "litestream")
 
 
@@ -41,7 +42,7 @@ class Drill:
 
     def __init__(self, folder: Path, *, clients: int, seconds: float, seed: int) -> None:
         self._site = Site(folder / "site")
-        self._folder = folder
+        self.folder = folder
         self._clients = clients
         self._seconds = seconds
         self._seed = seed
@@ -55,7 +56,9 @@ class Drill:
         """Load, break, restore, compare."""
         self._number += 1
         site, seed = self._site, self._seed + 1000 * self._number
-        load = Load(site.start(), self._clients, label=f"{self._number}", seed=seed)
+        address = site.start()
+        site.wait_until_replicated()
+        load = Load(address, self._clients, label=f"{self._number}", seed=seed)
         time.sleep(self._seconds / 2)
         middle = time.time()
         if mode == "litestream":
@@ -79,8 +82,8 @@ class Drill:
         return outcome
 
     def _restore(self, name: str, at: datetime | None = None) -> dict[str, bytes | None]:
-        target = self._folder / f"{name}.db"
-        for old in self._folder.glob(f"{name}.db*"):
+        target = self.folder / f"{name}.db"
+        for old in self.folder.glob(f"{name}.db*"):
             old.unlink()
         found = self._site.restore(target, at)
         for path, content in self._before.items():
@@ -104,7 +107,7 @@ class Drill:
             site = self._site
             for part in site.folder.glob("store.db*"):
                 shutil.rmtree(part) if part.is_dir() else part.unlink()
-            (self._folder / "newest.db").rename(site.db)
+            (self.folder / "newest.db").rename(site.db)
 
 
 def main() -> int:
@@ -120,9 +123,18 @@ def main() -> int:
     say = sys.stdout.write
     say(f"seed {options.seed}\n")
     with tempfile.TemporaryDirectory(prefix="davsql-replica-") as folder:
-        drill = Drill(options.keep or Path(folder), clients=options.clients, seconds=options.seconds, seed=options.seed)
+
+        def make_drill(number: int) -> Drill:
+            place = (options.keep or Path(folder)) / f"from-{number + 1}"
+            return Drill(place, clients=options.clients, seconds=options.seconds, seed=options.seed + number)
+
+        drill = make_drill(0)
         try:
             for number in range(options.cycles):
+                if number and number % CYCLES_PER_SITE == 0:
+                    drill.close()
+                    shutil.rmtree(drill.folder)
+                    drill = make_drill(number)
                 outcome = drill.cycle(options.modes[number % len(options.modes)])
                 loss = outcome.loss
                 say(

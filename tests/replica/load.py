@@ -97,11 +97,7 @@ class Load:
 
 def kept_writes(client: Client, found: Mapping[str, bytes | None]) -> int:
     """How many of a client's writes, from the first, make up what was found; as many as possible."""
-    wanted = {
-        path: hashlib.sha256(content).digest()
-        for path, content in found.items()
-        if path.startswith(client.folder + "/") and content is not None
-    }
+    wanted = {path: digest for path, digest in found.items() if path.startswith(client.folder + "/")}
     state: dict[str, bytes] = {}
     kept = 0 if not wanted else None
     for number, write in enumerate(client.writes, start=1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import re
 import signal
@@ -18,6 +19,7 @@ from davsql.store.store import Store
 from tests.store_steps import tree
 
 START_TIMEOUT_S = 30
+REPLICATED = "is replicated to"  # says davsql in its log
 END_TIMEOUT_S = 60
 CONFIG = """\
 [server]
@@ -46,9 +48,11 @@ class Site:
         self.config = folder / "davsql.toml"
         self.config.write_text(CONFIG.format(url=self.url) + more)
         self._process: subprocess.Popen[str] | None = None
+        self._replicated_before = 0
 
     def start(self) -> tuple[str, int]:
         """Serve the store and return where."""
+        self._replicated_before = self.log().count(REPLICATED)
         command = [sys.executable, "-m", "davsql", "serve", "--config", str(self.config)]
         process = subprocess.Popen(command, cwd=self.folder, stdout=subprocess.PIPE, text=True, bufsize=1)
         self._process = process
@@ -60,6 +64,13 @@ class Site:
                 time.sleep(0.2)  # until it handles signals
                 return found.group(1), int(found.group(2))
         raise AssertionError(f"davsql ended with code {process.wait()}: {said}{self.log()}")
+
+    def wait_until_replicated(self) -> None:
+        """Until the replica has what was there at the start."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while self.log().count(REPLICATED) <= self._replicated_before:
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.05)
 
     def stop(self) -> None:
         """End davsql the way an operator does."""
@@ -102,7 +113,7 @@ class Site:
                     return
 
     def restore(self, target: Path, at: datetime | None = None) -> dict[str, bytes | None]:
-        """Restore with `davsql restore` from the replica alone; what is in it, checked whole."""
+        """Restore with `davsql restore` from the replica alone; digests of what is in it, checked whole."""
         command = [sys.executable, "-m", "davsql", "restore", "--from-replica", self.url, "--db", str(target)]
         if at is not None:
             command += ["--at", at.isoformat()]
@@ -110,7 +121,8 @@ class Site:
         assert done.returncode == 0, done.stderr
         with Store.open(target) as store:
             assert check(store, deep=True) == []
-            return tree(store)
+            contents = tree(store).items()
+        return {path: None if content is None else hashlib.sha256(content).digest() for path, content in contents}
 
     def log(self) -> str:
         file = self.folder / "davsql.log"

@@ -11,7 +11,7 @@ from tests.replica.drill import MODES, SLACK_S, Drill
 
 @pytest.mark.parametrize("mode", MODES)
 def test_drill__what_was_acknowledged_comes_back(tmp_path: Path, mode: str) -> None:
-    drill = Drill(tmp_path, clients=2, seconds=4, seed=1)
+    drill = Drill(tmp_path, clients=2, seconds=2.5, seed=1)
     try:
         outcome = drill.cycle(mode)
     finally:

@@ -26,7 +26,7 @@ def replica_of(url: str, share: str = "", **more: object) -> Replicated:
     ],
 )
 def test_destination__is_a_folder_for_each_share(url: str, share: str, wanted: dict[str, str]) -> None:
-    assert replica_of(url, share).destination() == {**wanted, "sync-interval": "1.000s"}
+    assert replica_of(url, share).destination() == {**wanted, "sync-interval": "0.500s"}
 
 
 def test_destination__sftp_knows_its_server(tmp_path: Path) -> None:
@@ -88,8 +88,11 @@ def test_environment__keeps_keys_of_s3_and_not_ours(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
     monkeypatch.setenv("DAVSQL_KEY", "x")
     monkeypatch.setenv("LOG_LEVEL", "trace")
+    monkeypatch.setenv("AWS_CA_BUNDLE", "/etc/ca.pem")
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     assert "AWS_SECRET_ACCESS_KEY" in (passed := litestream.environment())
-    assert passed.keys() & {"DAVSQL_KEY", "LOG_LEVEL"} == set()
+    assert passed.keys() & {"DAVSQL_KEY", "LOG_LEVEL", "AWS_CA_BUNDLE"} == set()
+    assert passed["SSL_CERT_FILE"] == "/etc/ca.pem"
 
 
 def test_program__old_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

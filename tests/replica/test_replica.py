@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +16,10 @@ import apsw
 import pytest
 
 from davsql.errors import AlreadyExists, ReplicaError, StoreBusy
+from davsql.maintenance.gc import collect_garbage
 from davsql.maintenance.litestream import ReplicaOptions, Replicated
-from davsql.maintenance.replica import Replica, ReplicaStatus
+from davsql.maintenance.replica import Replica
+from davsql.maintenance.replica_progress import ReplicaStatus
 from davsql.maintenance.replica_restore import restore_from_replica
 from davsql.store import replication, writer
 from davsql.store.options import StoreOptions
@@ -24,6 +27,8 @@ from davsql.store.store import Store
 from tests.replica.conftest import ReplicatedStore
 from tests.replica.site import litestreams
 from tests.store_steps import at, put, read, tree
+
+PROJECT = Path(__file__).parents[2]
 
 
 def wal_of(store: Store) -> Path:
@@ -103,6 +108,22 @@ def test_replica__of_a_broken_destination_says_so_and_recovers(site: ReplicatedS
     assert site.restored() == {"/a": b"1"}
 
 
+def test_replica__that_somebody_emptied_is_made_anew(site: ReplicatedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("davsql.maintenance.replica.WHOLE_CHECK_S", 1.0)
+    site.replica.start(site.store)
+    put(site.store, "/a", b"1")
+    site.wait_until_replicated()
+    has_full_copy = lambda _status: any(site.folder.glob("ltx/9/*.ltx"))  # noqa: E731
+    site.wait(has_full_copy)
+    time.sleep(0.2)  # until Litestream has set its time
+    shutil.rmtree(site.folder / "ltx")
+    put(site.store, "/b", b"2")
+    site.wait(lambda status: status.restarts == 1)
+    site.wait(has_full_copy)
+    site.wait_until_replicated()
+    assert site.restored() == {"/a": b"1", "/b": b"2"}
+
+
 def test_replica__only_one_litestream_per_store(site: ReplicatedStore) -> None:
     site.replica.start(site.store)
     site.wait_until_replicated()
@@ -125,7 +146,8 @@ def test_replica__transaction_that_died_in_commit_does_not_spoil_it(
     put(site.store, "/a", b"1")
     site.wait_until_replicated()
     with caplog.at_level(logging.WARNING):
-        killed = subprocess.run([sys.executable, "-m", "tests.replica.killed_writer", site.file], check=False)
+        command = [sys.executable, "-m", "tests.replica.killed_writer", str(site.file)]
+        killed = subprocess.run(command, cwd=PROJECT, check=False)
         assert killed.returncode == -signal.SIGKILL
         time.sleep(1)  # Litestream reads what it must not
         put(site.store, "/b", b"2")  # shorter than what the dead one left behind it
@@ -164,6 +186,25 @@ def test_replica__wal_grows_and_starts_over_without_litestream_and_with_it(site:
     assert site.restored() == {**wanted, "/end": b""}
 
 
+def test_replica__follows_a_store_that_shrinks(site: ReplicatedStore) -> None:
+    site.replica.start(site.store)
+    for number in range(8):
+        put(site.store, f"/{number}", os.urandom(500_000))
+    site.wait_until_replicated()
+    for number in range(4):
+        site.store.delete(at(f"/{number}"))
+    collect_garbage(site.store, grace_s=0, upload_expiry_s=0)
+    site.store.write(lambda tx: tx.rows("PRAGMA incremental_vacuum(100)"))
+    site.wait_until_replicated()
+    assert site.restored() == tree(site.store)
+    site.store.write_alone(lambda connection: connection.execute("VACUUM").fetchall())
+    put(site.store, "/8", os.urandom(100_000))
+    wanted = tree(site.store)
+    site.close()
+    assert site.restored() == wanted
+    assert (site.file.parent / "restored.db").stat().st_size < 3_500_000
+
+
 def test_store__that_is_replicated_keeps_its_wal(site: ReplicatedStore) -> None:
     site.replica.start(site.store)
     site.wait_until_replicated()
@@ -198,9 +239,9 @@ def test_wal__is_emptied_where_litestream_does_not_run(site: ReplicatedStore, mo
         assert site.store.wal_bytes > 1_000_000  # somebody reads
     put(site.store, "/6", os.urandom(250_000))
     deadline = time.monotonic() + 10
-    while site.store.wal_bytes > 0 and time.monotonic() < deadline:
-        time.sleep(0.01)  # it is emptied after the answer
-    assert wal_of(site.store).stat().st_size == site.store.wal_bytes == 0
+    while site.store.wal_bytes > 1_000_000 and time.monotonic() < deadline:
+        time.sleep(0.01)  # it is emptied after an answer
+    assert wal_of(site.store).stat().st_size < 1_000_000
     site.replica.start(site.store)
     site.wait_until_replicated()
     with pytest.raises(StoreBusy):
@@ -237,7 +278,7 @@ def test_restore__refuses_and_leaves_everything_as_it_was(site: ReplicatedStore,
         restore_from_replica(site.replicated, target, StoreOptions())
     site.replica.start(site.store)
     site.wait_until_replicated()
-    with pytest.raises(ReplicaError, match=r"as it was at 2020-01-01T00:00:00.* no matching backup"):
+    with pytest.raises(ReplicaError, match=r"as it was at 2020-01-01 .* no matching backup"):
         restore_from_replica(site.replicated, target, StoreOptions(), at=datetime(2020, 1, 1, tzinfo=UTC))
     assert not target.exists()
     target.write_bytes(b"mine")

@@ -22,7 +22,7 @@ from davsql.cli.monitoring import announcement, require_local, start_admin
 from davsql.errors import ListenError, StoreError, StoreFull, StoreUnavailable
 from davsql.maintenance import health
 from davsql.maintenance.health import Status, Watched, look_at
-from davsql.maintenance.replica import ReplicaStatus
+from davsql.maintenance.replica_progress import ReplicaStatus
 from davsql.server.admin import AdminServer
 from davsql.server.http import HttpServer
 from davsql.server.options import AdminOptions
