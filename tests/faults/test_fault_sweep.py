@@ -1,0 +1,54 @@
+"""Writes, syncs and truncations that fail, at places drawn by lot; scripts/fault-sweep tries every place."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.faults.disk import MEMORY
+from tests.faults.fault_sweep import FAULTS, Fault, Pass, Result
+from tests.faults.openings import OPENINGS, Opening
+
+PASSES = 3
+OPENINGS_STRIDE = 11
+BEYOND = 10**9  # a place that is never reached
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_fault__is_answered_truthfully_and_harms_nothing(fault: Fault, folder: Path) -> None:
+    seed = random.randrange(2**32)  # noqa: S311
+    print(f"seed {seed}")  # noqa: T201
+    places = _places(fault._replace(name="none", is_lasting=False))
+    total = Result()
+    for number in random.Random(seed).sample(range(1, places + 1), min(PASSES, places)):  # noqa: S311
+        place = folder / str(number)
+        place.mkdir()
+        total += Pass(place, fault, number).go()
+    assert total.troubles == ()
+    assert total.hits == total.passes
+
+
+@cache
+def _places(fault: Fault) -> int:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as name:
+        sound = Pass(Path(name), fault, BEYOND)
+        assert sound.go().troubles == ()
+        return sound.seen
+
+
+@pytest.mark.parametrize("opening", OPENINGS, ids=lambda opening: opening.name)
+def test_opening__that_fails_can_be_repeated(opening: Opening, folder: Path) -> None:
+    first = random.randint(1, OPENINGS_STRIDE)  # noqa: S311
+    for number in range(first, 10_000, OPENINGS_STRIDE):
+        place = folder / str(number)
+        place.mkdir()
+        result = opening.run(place, number)
+        assert result.troubles == ()
+        if not result.is_hit:
+            assert number > OPENINGS_STRIDE
+            return
+    raise AssertionError("the fault never ends")
