@@ -50,6 +50,7 @@ class LiveServer:
 def serving(application: WSGIApplication, options: ServerOptions | None = None) -> Iterator[LiveServer]:
     """Run `application` under the real server until the block ends."""
     http = HttpServer(("127.0.0.1", 0), application, options or ServerOptions())
+    http.expiration_interval = 0.01  # how soon it notices that it is to stop
     http.prepare()
     thread = threading.Thread(target=http.serve, name="live-server", daemon=True)
     thread.start()

@@ -92,6 +92,15 @@ class WorkerPool(ThreadPool):
             if connection is not None:
                 connection.close()
 
+    def grow(self, amount: int) -> None:
+        """Start up to `amount` more threads; unlike cheroot's this waits no tenth of a second for each."""
+        budget = max(int(self.max) - len(self._threads), 0)
+        workers = [self._spawn_worker() for _ in range(min(amount, budget))]
+        for worker in workers:
+            while not worker.ready:
+                time.sleep(0.001)
+        self._threads.extend(workers)
+
     def _spawn_worker(self) -> WorkerThread:
         worker = WorkerThread(self.server)  # type: ignore[no-untyped-call]
         worker.name = f"http {worker.name}"
