@@ -35,7 +35,8 @@ HOW_TO_MOUNT = """\
 How to use it as a drive:
   Windows        net use Z: {url}
   macOS          Finder, Cmd-K, {url}
-  GNOME, KDE     {dav_url} in the file manager's address bar
+  GNOME          {dav_url} in the address bar of Files
+  KDE            web{dav_url} in the address bar of Dolphin
   Linux          mount -t davfs {url} /mnt/drive
   rclone         rclone ls ":webdav,url='{url}':"
   curl           curl -T FILE {url}
