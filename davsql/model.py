@@ -101,6 +101,23 @@ class LockRequest(NamedTuple):
     timeout_s: int
 
 
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who asks: what authentication found out, and what rules are about.
+
+    The limits are those of the token that was used; a password has none.
+    """
+
+    name: str | None  # None: nobody, where there are no accounts
+    groups: frozenset[str] = frozenset()
+    is_read_only: bool = False
+    share: str | None = None  # the only share it may see, by its name as configured; None: any
+    path: DavPath | None = None  # within each share, the tree that it may see; None: all
+
+
+ANONYMOUS = Principal(None)
+
+
 class PutResult(NamedTuple):
     node: Node
     created: bool  # False: an existing file was replaced

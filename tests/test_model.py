@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from davsql.model import (
+    ANONYMOUS,
     NO_GUARD,
     NO_PRECONDITIONS,
     BlobId,
@@ -14,6 +15,7 @@ from davsql.model import (
     Node,
     NodeType,
     Preconditions,
+    Principal,
     StateCondition,
     StateList,
 )
@@ -59,3 +61,10 @@ def test_tokens__are_none_without_an_if_header() -> None:
 def test_preconditions__cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         NO_PRECONDITIONS.if_match = ()  # type: ignore[misc]
+
+
+def test_principal__has_no_limits_unless_its_token_brings_some() -> None:
+    ann = Principal("ann", frozenset({"family"}))
+    assert (ann.is_read_only, ann.share, ann.path) == (False, None, None)
+    assert ANONYMOUS.name is None
+    assert not ANONYMOUS.groups

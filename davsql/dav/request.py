@@ -14,6 +14,8 @@ from davsql.paths import DavPath
 if TYPE_CHECKING:
     from davsql.store.store import Store
 
+PRINCIPAL_KEY = "davsql.principal"  # environ key of the model.Principal that authentication found; absent: ANONYMOUS
+
 
 @dataclass(frozen=True, slots=True)
 class DavOptions:
