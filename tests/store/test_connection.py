@@ -65,6 +65,23 @@ def test_open_connection__sets_every_pragma(file: Path, role: Role, durability: 
     connection.close()
 
 
+@pytest.mark.parametrize("role", Role)
+def test_open_connection__plans_a_statement_once(file: Path, role: Role) -> None:
+    planned: list[int] = []  # SQLite asks the authorizer while it plans
+
+    def note(operation: int, *_: str | None) -> int:
+        planned.append(operation)
+        return apsw.SQLITE_OK
+
+    connection = open_connection(file, role, OPTIONS)
+    connection.authorizer = note
+    for inode in (1, 2, 3):
+        begun = len(planned)
+        connection.execute("SELECT size FROM entries WHERE inode = ?", (inode,)).fetchall()
+        assert (len(planned) > begun) == (inode == 1)
+    connection.close()
+
+
 def test_open_connection__of_a_reader_cannot_write(file: Path) -> None:
     connection = open_connection(file, Role.READER, OPTIONS)
     with pytest.raises(apsw.ReadOnlyError):

@@ -19,6 +19,7 @@ CONSTANTS = sorted(constants())
 def connection() -> Iterator[apsw.Connection]:
     """A fresh schema."""
     connection = apsw.Connection("")
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)  # as every connection of a store
     connection.execute(files("davsql.store").joinpath("schema.sql").read_text(encoding="utf-8")).fetchall()
     yield connection
     connection.close()
