@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from davsql.model import NO_GUARD, ROOT_INODE, Guard, Node, PutResult
 from davsql.paths import DavPath
+from davsql.store.migrate import SET_META
+from davsql.store.presence import new_mark
 from davsql.store.store import Store
 
 NODES_MAX = 1_000_000
@@ -26,6 +28,11 @@ def put(
 def mkcol(store: Store, path: str) -> Node:
     """Create a collection."""
     return store.make_collection(at(path))
+
+
+def leave_mark(store: Store) -> None:
+    """As if a process that wrote to the store had been killed."""
+    store.write(lambda tx: tx.change(SET_META, (new_mark(), "0")))
 
 
 def read(store: Store, path: str) -> bytes:

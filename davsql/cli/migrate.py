@@ -31,7 +31,8 @@ from davsql.store.upgrade import upgrade
 def migrate(context: click.Context, target: Target, folder: Path | None, *, is_dry_run: bool) -> None:
     """Bring the store to the schema version of this davsql, after a backup to PATH.before-vN-TIME.
 
-    Every command that opens an older store does the same by itself. Stop davsql of the older version first.
+    Every command that writes to an older store does the same by itself; those that only read refuse it. Stop davsql
+    of the older version first.
 
     \b
     Examples:

@@ -18,7 +18,7 @@ from datetime import datetime
 
 from davsql.errors import StoreDamaged, StoreError, StoreUnavailable
 from davsql.model import ChunkId
-from davsql.store import integrity, space
+from davsql.store import integrity, presence, space
 from davsql.store.records import TaskRecord, finish_task, note_progress, start_task, task_records
 from davsql.store.store import Store
 from davsql.store.trees import NEXT_INODE
@@ -165,6 +165,9 @@ class QuickCheck(Task):
     def run(self, store: Store, is_cancelled: IsCancelled) -> str:
         integrity.quick_check(store, is_cancelled)
         self._is_done = True
+        if store.was_clean:
+            return ""
+        store.write(lambda tx: presence.forget(tx, store.unclosed))
         return "after an unclean stop"
 
 

@@ -106,10 +106,8 @@ def live_source(store: Path, options: StoreOptions) -> OpenSource:
     def open_source() -> apsw.Connection:
         require_file(store)
         # Not a reader: the last one to close a store leaves no WAL behind only if it may write.
-        connection = open_connection(store, Role.WRITER, replace(options, cache_mb=CACHE_MB, mmap_mb=0))
+        connection = open_connection(store, Role.WRITER, replace(options, cache_mb=CACHE_MB, read_only=True))
         obeying_mark(connection, options)  # closing must not checkpoint what Litestream has not seen
-        with translated():
-            set_pragma(connection, "query_only", 1)
         return connection
 
     return open_source

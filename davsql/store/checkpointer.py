@@ -11,7 +11,7 @@ from pathlib import Path
 
 import apsw
 
-from davsql.errors import StoreUnavailable
+from davsql.errors import StoreReadOnly, StoreUnavailable
 from davsql.store.connection import Role, open_connection
 from davsql.store.options import StoreOptions
 from davsql.store.transaction import translated
@@ -51,6 +51,8 @@ class Checkpointer:
         self._run(apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def _run(self, mode: int) -> tuple[int, int]:
+        if self._options.read_only:
+            raise StoreReadOnly("this share is read-only")
         with self._lock, translated():
             if self._is_closed:
                 raise StoreUnavailable("the store is closed")

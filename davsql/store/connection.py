@@ -9,6 +9,7 @@ Rule 3: nobody opens the database, its WAL or its SHM by other means inside this
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 
@@ -32,13 +33,15 @@ class Role(Enum):
 
 
 def open_connection(file: Path, role: Role, options: StoreOptions) -> apsw.Connection:
-    """Open `file`, which exists, and set the connection up for its role.
+    """Open `file`, which exists, and set the connection up for its role; with `read_only` neither role changes it.
 
     Raises:
         NotAStore: the file is something else.
         StoreError: it cannot be opened, or a PRAGMA does not hold.
     """
     _require_sqlite()
+    if role is Role.READER and options.read_only:
+        return _open_as_it_is(file, options, apsw.SQLITE_OPEN_READONLY)
     flags = apsw.SQLITE_OPEN_READWRITE if role is Role.WRITER else apsw.SQLITE_OPEN_READONLY
     with translated():
         connection = apsw.Connection(str(file), flags=flags, vfs=options.vfs)
@@ -68,7 +71,7 @@ def create_file(file: Path, options: StoreOptions) -> apsw.Connection:
         set_pragma(connection, "auto_vacuum", _INCREMENTAL)
         set_pragma(connection, "journal_mode", "wal")
         set_pragma(connection, "application_id", APPLICATION_ID)
-        _configure(connection, Role.WRITER, options)
+        _configure(connection, Role.WRITER, replace(options, read_only=False))
     sync_folder(file.parent)
     return connection
 
@@ -93,15 +96,21 @@ def create_copy(file: Path, options: StoreOptions) -> apsw.Connection:
 
 
 def open_copy(file: Path, options: StoreOptions) -> apsw.Connection:
-    """Open a store or a copy of one to read it as it is, without turning it to WAL; not for what is being served.
+    """Open a store or a copy of one to read it as it is: nothing in the file changes, and no WAL is taken in.
+
+    SQLite may write nevertheless, to make the WAL and the SHM of a store in WAL mode and to take them away again.
 
     Raises:
         NotAStore: the file is something else.
         StoreError: it cannot be read.
     """
     _require_sqlite()
+    return _open_as_it_is(file, options, apsw.SQLITE_OPEN_READWRITE)
+
+
+def _open_as_it_is(file: Path, options: StoreOptions, flags: int) -> apsw.Connection:
     try:
-        return _open_copy(file, str(file), options, apsw.SQLITE_OPEN_READWRITE)
+        return _open_copy(file, str(file), options, flags)
     except (StoreUnavailable, StoreReadOnly):
         # A cold copy in WAL mode on a medium that is read-only: nobody changes it, and SQLite cannot make its SHM.
         if os.access(file.parent, os.W_OK) or file.with_name(file.name + "-wal").exists():
@@ -164,10 +173,11 @@ def _open_copy(file: Path, name: str, options: StoreOptions, flags: int) -> apsw
                 connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             connection.set_busy_timeout(options.busy_timeout_s * 1000)
             _require_store(connection, file)
-            connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
-            connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+            _protect(connection)
             set_pragma(connection, "cache_size", -options.cache_mb * 1000)
+            set_pragma(connection, "temp_store", 2)
             set_pragma(connection, "query_only", 1)
+            set_pragma(connection, "mmap_size", options.mmap_mb * 1024 * 1024)
         except BaseException:
             connection.close()
             raise
@@ -201,14 +211,18 @@ def _require_store(connection: apsw.Connection, file: Path) -> None:
         raise NotAStore(f"{file} is not a davsql store (its application_id is {found}); nothing was changed")
 
 
-def _configure(connection: apsw.Connection, role: Role, options: StoreOptions) -> None:
+def _protect(connection: apsw.Connection) -> None:
     # Integrity first: rows of a damaged or hostile file must not run code or lead reads astray.
     connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
     connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
     # With STAT4, which this build has, SQLite plans a statement anew whenever a value is bound to it
     # (https://www.sqlite.org/c3ref/prepare.html), which costs more than running it; the plan would be the same.
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
-    if connection.pragma("journal_mode") != "wal":
+
+
+def _configure(connection: apsw.Connection, role: Role, options: StoreOptions) -> None:
+    _protect(connection)
+    if connection.pragma("journal_mode") != "wal" and not options.read_only:
         set_pragma(connection, "journal_mode", "wal")
     set_pragma(connection, "synchronous", _SYNCHRONOUS[options.durability])
     set_pragma(connection, "cache_size", -options.cache_mb * 1000)
@@ -220,6 +234,7 @@ def _configure(connection: apsw.Connection, role: Role, options: StoreOptions) -
         return
     # Checkpoints run beside the writer; one inside COMMIT could fail after the commit and look like its error.
     set_pragma(connection, "wal_autocheckpoint", 0)
+    set_pragma(connection, "query_only", int(options.read_only))
     if options.leaves_checkpoints:
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     if connection.pragma("auto_vacuum") != _INCREMENTAL:

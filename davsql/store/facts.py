@@ -92,12 +92,8 @@ def look_into(file: Path, options: StoreOptions) -> Facts:
 
 @contextmanager
 def _opened(file: Path, options: StoreOptions) -> Iterator[apsw.Connection]:
-    wal = file.with_name(file.name + "-wal")
-    was_left = wal.exists() and wal.stat().st_size > 0
     connection = open_copy(file, options)
     try:
-        if was_left:  # after a crash: whoever serves the store next must see that it was not closed
-            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         with translated():
             yield connection
     finally:

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable
 from importlib.resources import files
+from pathlib import Path
 
 import apsw
 
@@ -100,6 +101,16 @@ def known_version(connection: apsw.Connection) -> int:
             f"the store has schema version {found}, this davsql knows up to {SCHEMA_VERSION}: install a newer davsql"
         )
     return found
+
+
+def require_present_version(connection: apsw.Connection, file: Path) -> None:
+    """Raise StoreVersionError, with the remedy, where the schema is another one: who only reads does not migrate."""
+    found = known_version(connection)
+    if found < SCHEMA_VERSION:
+        raise StoreVersionError(
+            f"{file} has schema version {found}, this davsql reads {SCHEMA_VERSION}: bring it up to date with "
+            f"`davsql migrate --db {file}`, or a copy of it with `davsql restore {file} --db NEW`"
+        )
 
 
 def pending_migrations(version: int) -> list[str]:

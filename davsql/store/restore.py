@@ -70,7 +70,7 @@ def restore(backup: Path, target: Path, options: StoreOptions, how: CopyOptions 
 
 def copy_source(backup: Path, options: StoreOptions) -> OpenSource:
     """Opens a backup, or any other store, as it is."""
-    return lambda: open_copy(backup, replace(options, cache_mb=4))
+    return lambda: open_copy(backup, replace(options, cache_mb=4, mmap_mb=0))
 
 
 def _require_backup(backup: Path, target: Path) -> None:

@@ -35,6 +35,7 @@ from davsql.store import (
     nodes,
     pins,
     preconditions,
+    presence,
     properties,
     readers,
     replication,
@@ -42,14 +43,15 @@ from davsql.store import (
     writer,
 )
 from davsql.store.checkpointer import Checkpointer
-from davsql.store.connection import Role, is_plain, open_connection, require_file
+from davsql.store.connection import Role, is_plain, open_connection, open_copy, require_file
 from davsql.store.creation import make_store
 from davsql.store.download import READ_BATCH_CHUNKS, Download, Pins
+from davsql.store.migrate import require_present_version
 from davsql.store.options import StoreOptions
 from davsql.store.records import finish_task
 from davsql.store.room import MIB
 from davsql.store.stats import Stats, collect
-from davsql.store.transaction import ReadTx, WriteTx
+from davsql.store.transaction import ReadTx, WriteTx, translated
 from davsql.store.upgrade import upgrade
 from davsql.store.upload import Upload
 from davsql.store.vitals import Vitals, vitals_of
@@ -106,11 +108,13 @@ class Snapshot:
 class Store:
     """A tree of collections and files in one SQLite file. Threads: any."""
 
-    def __init__(self, file: Path, options: StoreOptions, connection: apsw.Connection, *, was_clean: bool) -> None:
+    def __init__(
+        self, file: Path, options: StoreOptions, connection: apsw.Connection, unclosed: tuple[str, ...] = ()
+    ) -> None:
         """Use `Store.open`."""
         self.file = file
         self.migration_backup: Path | None = None  # the file as it was before it was migrated, when it was just now
-        self.was_clean = was_clean  # the last process that had it open closed it (or another has it open now)
+        self.unclosed = unclosed  # marks (presence.py) of those who wrote to it last and did not close it
         self.options = options
         self.pins = Pins()
         self.upload_tallies = PerThread(UploadTally)
@@ -122,6 +126,8 @@ class Store:
     def open(cls, file: Path, options: StoreOptions | None = None, *, create: bool = False) -> Store:
         """Open a store, migrate it if it is older than this davsql, and start its writer.
 
+        With `options.read_only` the file is read as it is: it is neither migrated nor turned to WAL.
+
         Args:
             create: make a new store when there is no file.
 
@@ -131,20 +137,39 @@ class Store:
         """
         options = options or StoreOptions()
         file = file.absolute()
-        was_clean = not _has_wal(file)
         if create and not file.exists():
             make_store(file, options)
         require_file(file)
+        if options.read_only:
+            return cls._open_as_it_is(file, options)
+        is_in_use = presence.is_in_use(file)
         connection = open_connection(file, Role.WRITER, options)
         try:
             migration_backup = upgrade(connection, file, options)
             options = replication.obeying_mark(connection, options)
-            store = cls(file, options, connection, was_clean=was_clean)
+            with translated():
+                unclosed = () if is_in_use else presence.marks(ReadTx(connection))
+            store = cls(file, options, connection, unclosed)
             store.migration_backup = migration_backup
             return store
         except BaseException:
             connection.close()
             raise
+
+    @classmethod
+    def _open_as_it_is(cls, file: Path, options: StoreOptions) -> Store:
+        connection = open_copy(file, options)  # stays open: the last one to close takes WAL and SHM away
+        try:
+            require_present_version(connection, file)
+            return cls(file, replication.obeying_mark(connection, options), connection)
+        except BaseException:
+            connection.close()
+            raise
+
+    @property
+    def was_clean(self) -> bool:
+        """Whether everybody who wrote to it before it was opened closed it, or has it open still."""
+        return not self.unclosed
 
     def close(self) -> None:
         """Finish the queued writes and close; closing twice is harmless."""
@@ -367,11 +392,3 @@ def _found(node: Node | None, path: DavPath) -> Node:
     if node is None:
         raise NotFound(f"{path} does not exist")
     return node
-
-
-def _has_wal(file: Path) -> bool:
-    """The last close takes the WAL away: where one is, nobody closed the store, or somebody has it open."""
-    try:
-        return file.with_name(file.name + "-wal").stat().st_size > 0
-    except OSError:
-        return False

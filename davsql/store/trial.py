@@ -12,6 +12,7 @@ from davsql.store.check import Violation, check
 from davsql.store.connection import Role, open_connection
 from davsql.store.exclusion import leftovers
 from davsql.store.options import StoreOptions
+from davsql.store.presence import DELETE_MARKS
 from davsql.store.replication import DELETE_META, KEY
 from davsql.store.store import Store
 from davsql.store.transaction import translated
@@ -39,6 +40,7 @@ def try_out(copy: Path, options: StoreOptions) -> Trial:
         found = migrate.migrate(connection)
         with translated():
             connection.execute(DELETE_META, (KEY,))
+            connection.execute(DELETE_MARKS)  # of those who had the source open
     finally:
         connection.close()
     migration_s = time.monotonic() - started

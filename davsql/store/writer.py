@@ -21,7 +21,9 @@ import apsw
 
 from davsql.counters import WriterCounters
 from davsql.errors import StoreBusy, StoreError, StoreFull, StoreReadOnly, StoreUnavailable
+from davsql.store.migrate import SET_META
 from davsql.store.options import StoreOptions
+from davsql.store.presence import DELETE_MARK, new_mark
 from davsql.store.room import Room
 from davsql.store.transaction import WriteTx, store_error, translated
 
@@ -32,6 +34,8 @@ BATCH_COMMANDS = 256  # at most in one COMMIT
 BATCH_BYTES = 16 * 1024 * 1024  # of staged content in one COMMIT: WAL suits transactions well below 100 MB
 WAL_BYTES_LIMIT = 64 * 1024 * 1024  # above it the writer itself lets the WAL start over
 LEFT_WAL_BYTES_LIMIT = 1024 * 1024 * 1024  # the same where Litestream should have done it and seems not to run
+
+MARK_TIMEOUT_MS = 2000  # for another process's lock when the store is closed
 
 COUNT_FAILED_COMMIT = """
 INSERT INTO meta (key, value) VALUES ('failed_commits', '1')
@@ -100,6 +104,8 @@ class Writer:
         self._tried_wal_bytes = 0  # what the WAL had when emptying it was last tried in vain
         self._page_size: int = connection.pragma("page_size")
         self._room = Room(Path(connection.filename), options)
+        self._mark = new_mark()
+        self._is_marked = False  # with the first commit, presence.py
         connection.set_wal_hook(self._note_wal)
         self._thread = threading.Thread(target=self._run, name="davsql-writer", daemon=True)
         self._thread.start()
@@ -183,6 +189,7 @@ class Writer:
                     self._run_batch(batch)
                 if self.wal_bytes > self._room.wal_limit(self.wal_bytes, WAL_BYTES_LIMIT):
                     self._checkpoint()
+            self._remove_mark()
         except BaseException as error:  # noqa: BLE001  # whatever it was, callers must not wait for ever
             _log.critical("the writer stopped; restart davsql", exc_info=error)
             self._refuse_all(batch)
@@ -299,9 +306,12 @@ class Writer:
         connection = self._connection
         try:
             connection.execute("BEGIN IMMEDIATE")
+            if not self._is_marked:
+                connection.execute(SET_META, (self._mark, str(time.time_ns())))
             outcomes = [self._attempt(pending, alone=len(batch) == 1) for pending in batch]
             if connection.in_transaction:
                 connection.execute("COMMIT")
+                self._is_marked = True
                 self.counters.batches.add(len(batch))
             return outcomes
         except apsw.Error as error:
@@ -312,6 +322,16 @@ class Writer:
         except BaseException:
             self._roll_back()
             raise
+
+    def _remove_mark(self) -> None:
+        """Nothing is written any more; a mark that cannot be taken away only makes the next start look for damage."""
+        if not self._is_marked:
+            return
+        try:
+            self._connection.set_busy_timeout(MARK_TIMEOUT_MS)
+            self._connection.execute(DELETE_MARK, (self._mark,))
+        except apsw.Error as error:
+            _log.warning("the store is not marked as closed, the next start will check it: %s", error)
 
     def _write_over_failed_commit(self) -> None:
         """A COMMIT whose sync failed may be whole in the WAL: after a crash, recovery would find what was refused.

@@ -446,4 +446,6 @@ def test_open_copy__reads_a_cold_copy_on_a_read_only_disk(file: Path, small_disk
     connection = open_copy(small_disk / "cold.db", OPTIONS)
     assert connection.execute("SELECT count(*) FROM nodes").fetchall() == [(2,)]
     connection.close()
+    with Store.open(small_disk / "cold.db", StoreOptions(read_only=True)) as store:
+        assert tree(store) == {"/f": b"content"}
     assert names_in(small_disk) == ["cold.db"]

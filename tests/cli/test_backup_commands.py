@@ -263,12 +263,12 @@ def test_migrate__puts_the_backup_where_it_is_told(davsql: RunDavsql, old_db: Pa
     assert [each.name for each in tmp_path.iterdir() if each.is_file()] == ["old.db"]
 
 
-def test_other_commands__tell_that_they_migrated(davsql: RunDavsql, old_db: Path, tmp_path: Path) -> None:
-    outcome = davsql("ls", "--db", "old.db")
+def test_other_commands__that_write_tell_that_they_migrated(davsql: RunDavsql, old_db: Path, tmp_path: Path) -> None:
+    outcome = davsql("maintain", "gc", "--db", "old.db")
     (kept,) = tmp_path.glob("old.db.before-v1-*")
     assert outcome.code == 0
     assert outcome.err == f"davsql: {old_db} was migrated; as it was it is kept as {kept}\n"
-    assert davsql("ls", "--db", "old.db").err == ""
+    assert davsql("maintain", "gc", "--db", "old.db").err == ""
 
 
 # --- the server ----------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -17,7 +16,7 @@ from davsql.store import space
 from davsql.store.blobs import CHUNK_BYTES
 from davsql.store.records import TaskRecord, task_records
 from davsql.store.store import Store
-from tests.store_steps import at, put
+from tests.store_steps import at, leave_mark, put
 
 DAY_S = tasks.DAY_S
 FAST = 1e12
@@ -115,16 +114,21 @@ def test_is_within__spans_midnight(window: str, inside: tuple[str, ...], outside
         assert tasks.is_within(window, datetime.fromisoformat(f"2026-11-23T{text}")) is expected
 
 
-def test_quick_check__is_due_after_an_unclean_stop_only(tmp_path: Path, store: Store) -> None:
+def test_quick_check__is_due_after_an_unclean_stop_only(store: Store) -> None:
     task = tasks.QuickCheck()
     assert store.was_clean
     assert not task.is_due(store, None)
-    put(store, "/f", b"x")
-    with Store.open(store.file) as second:  # its WAL is there: as if nobody had closed it
-        assert not second.was_clean
-        assert task.is_due(second, None)
-        run_task(task, second, never)
+    leave_mark(store)
+    store.close()
+    for _ in range(2):  # as long as none was made
+        with Store.open(store.file) as second:
+            assert task.is_due(second, None)
+    with Store.open(store.file) as second:
+        assert run_task(task, second, never) == "after an unclean stop"
         assert not task.is_due(second, record_of(second, "quick_check"))
+    with Store.open(store.file) as third:
+        assert not tasks.QuickCheck().is_due(third, None)
+        assert run_task(tasks.QuickCheck(), third, never) == ""
 
 
 def test_integrity_check__passes_on_a_sound_store(store: Store) -> None:
