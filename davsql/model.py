@@ -6,10 +6,11 @@ Times are integers in nanoseconds since the Unix epoch unless the name says othe
 from __future__ import annotations
 
 from base64 import urlsafe_b64encode
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from functools import cached_property
-from typing import NamedTuple, NewType
+from typing import Any, NamedTuple, NewType
 
 from davsql.paths import DavPath
 
@@ -18,6 +19,8 @@ BlobId = NewType("BlobId", int)
 ChunkId = NewType("ChunkId", int)
 
 ROOT_INODE = Inode(1)
+_DIGEST_BYTES = 32
+_TAG_CHARS = 43  # of a digest in base64 (RFC 4648 5)
 
 
 class NodeType(IntEnum):
@@ -51,7 +54,62 @@ class Node(NamedTuple):
 
         The whole digest in 43 characters (RFC 4648 5): clients with small buffers cut the 64 of hexadecimal.
         """
-        return None if self.digest is None else f'"{urlsafe_b64encode(self.digest)[:43].decode()}"'
+        return None if self.digest is None else _etag(self.digest)
+
+
+def _etag(digest: bytes) -> str:
+    return f'"{urlsafe_b64encode(digest)[:_TAG_CHARS].decode()}"'
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """Several nodes of one snapshot, column by column in the order of Node's fields.
+
+    What is done once for a column costs a tenth of what it costs once for each node.
+    """
+
+    inodes: Sequence[Inode]
+    parent_inodes: Sequence[Inode | None]
+    names: Sequence[str]
+    node_types: Sequence[int]
+    blob_ids: Sequence[BlobId | None]
+    sizes: Sequence[int]
+    digests: Sequence[bytes | None]
+    content_types: Sequence[str | None]
+    created_at: Sequence[int]
+    modified_at: Sequence[int]
+
+    @classmethod
+    def of(cls, *nodes: Node) -> Nodes:
+        """At least one."""
+        return cls(*zip(*nodes, strict=True))
+
+    def __len__(self) -> int:
+        return len(self.inodes)
+
+    def __iter__(self) -> Iterator[Node]:
+        return map(Node._make, zip(*self._columns(), strict=True))
+
+    def picked(self, places: slice | Sequence[int]) -> Nodes:
+        """The nodes at these places."""
+        if isinstance(places, slice):
+            return Nodes(*(column[places] for column in self._columns()))
+        return Nodes(*([column[place] for place in places] for column in self._columns()))
+
+    def etags(self) -> Sequence[str]:
+        """Entity tags as of Node.etag; all nodes are files."""
+        digests = [digest or b"" for digest in self.digests]
+        if set(map(len, digests)) != {_DIGEST_BYTES}:  # damaged
+            return list(map(_etag, digests))
+        # With a byte of padding each takes four characters for each three bytes, so the tags lie side by side.
+        tags = urlsafe_b64encode(b"\0".join([*digests, b""])).decode()
+        return [f'"{tags[at : at + _TAG_CHARS]}"' for at in range(0, len(tags), _TAG_CHARS + 1)]
+
+    def _columns(self) -> Sequence[Sequence[Any]]:
+        return [getattr(self, name) for name in self.__slots__]
+
+
+NO_NODES = Nodes([], [], [], [], [], [], [], [], [], [])
 
 
 class DeadProperty(NamedTuple):

@@ -7,12 +7,14 @@ import pytest
 from davsql.model import (
     ANONYMOUS,
     NO_GUARD,
+    NO_NODES,
     NO_PRECONDITIONS,
     BlobId,
     EntityTag,
     IfTarget,
     Inode,
     Node,
+    Nodes,
     NodeType,
     Preconditions,
     Principal,
@@ -35,6 +37,23 @@ def test_etag__is_strong_quoted_and_made_of_the_digest_alone() -> None:
     assert FILE._replace(name="b", modified_at=9, inode=Inode(7)).etag == FILE.etag
     assert FILE._replace(digest=bytes(32)).etag != FILE.etag
     assert COLLECTION.etag is None
+
+
+def test_nodes__have_the_fields_of_node_and_give_nodes_back() -> None:
+    nodes = Nodes.of(FILE, COLLECTION, FILE)
+    assert len(nodes) == 3
+    assert list(nodes) == [FILE, COLLECTION, FILE]
+    assert list(nodes.picked([1, 0])) == [COLLECTION, FILE]
+    assert list(nodes.picked(slice(1, 3))) == [COLLECTION, FILE]
+    assert not list(NO_NODES)
+    assert not NO_NODES
+
+
+@pytest.mark.parametrize("size_bytes", [32, 31, 33])  # the others are damaged, and must not shift those beside them
+def test_nodes__have_the_entity_tags_that_each_has_alone(size_bytes: int) -> None:
+    digests = [bytes(32), bytes(range(32)), b"\xff" * size_bytes, b"\xfb\xef" * 16]
+    nodes = [FILE._replace(digest=digest) for digest in digests]
+    assert list(Nodes.of(*nodes).etags()) == [node.etag for node in nodes]
 
 
 def test_tokens__are_all_that_the_if_header_names() -> None:

@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from davsql.errors import DavsqlError, InvalidPath, NameTooLong, PathTooLong
-from davsql.paths import MAX_NAME_BYTES, MAX_PATH_BYTES, ROOT, DavPath, checked_name, encoded_name, lookup_key
+from davsql.paths import (
+    MAX_NAME_BYTES,
+    MAX_PATH_BYTES,
+    ROOT,
+    DavPath,
+    checked_name,
+    encoded_name,
+    encoded_names,
+    lookup_key,
+)
 
 NFC = "caf\u00e9"
 NFD = "cafe\u0301"
@@ -211,6 +220,16 @@ def test_href__is_encoded_with_upper_case_escapes(names: tuple[str, ...], is_col
 
 def test_encoded_name__hides_slashes() -> None:
     assert encoded_name("a/b") == "a%2Fb"
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1))
+def test_encoded_names__are_each_as_alone(names: list[str]) -> None:
+    assert list(encoded_names(names)) == [encoded_name(name) for name in names]
+
+
+def test_encoded_names__of_plain_names_are_as_they_are() -> None:
+    for names in (["a.b", "c~(1)"], ["a/b", "c"], ["%2F", "\n"], ["é", "e\u0301"], []):
+        assert list(encoded_names(names)) == [encoded_name(name) for name in names]
 
 
 @pytest.mark.parametrize(

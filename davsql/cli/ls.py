@@ -54,7 +54,7 @@ def members(store: Store, inode: Inode) -> Iterator[Node]:
         yield from page
         if len(page) < PAGE:
             return
-        after = lookup_key(page[-1].name)
+        after = lookup_key(page.names[-1])
 
 
 def _walk(store: Store, path: DavPath, inode: Inode, *, is_recursive: bool) -> Iterator[tuple[DavPath, Node]]:

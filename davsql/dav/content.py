@@ -88,10 +88,18 @@ _NOSNIFF = ("X-Content-Type-Options", "nosniff")
 
 def content_type_of(node: Node) -> str:
     """The media type of a file: as it was sent, else by the end of its name."""
-    if node.content_type:
-        return node.content_type
-    _, dot, extension = node.name.rpartition(".")
-    return _TYPES.get(extension.lower(), DEFAULT_TYPE) if dot else DEFAULT_TYPE
+    return node.content_type or type_of_name(node.name)
+
+
+def type_of_name(name: str) -> str:
+    """The media type that the end of a name stands for."""
+    _, dot, extension = name.rpartition(".")
+    return _type_of_extension(extension) if dot else DEFAULT_TYPE
+
+
+@lru_cache(maxsize=1024)
+def _type_of_extension(extension: str) -> str:
+    return _TYPES.get(extension.lower(), DEFAULT_TYPE)
 
 
 def accepted_content_type(sent: str | None) -> str | None:

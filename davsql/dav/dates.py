@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import time
 from calendar import timegm
+from collections.abc import Iterable
 from functools import lru_cache
 
 NS_PER_S = 1_000_000_000
+_DAY_S = 24 * 60 * 60
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_MINUTES_OF_DAY = tuple(f"{minute // 60:02d}:{minute % 60:02d}" for minute in range(24 * 60))
 _MONTH_NUMBERS = {name: number for number, name in enumerate(_MONTHS, start=1)}
 
 _TIME = r"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
@@ -32,6 +35,16 @@ def iso_date(ns: int) -> str:
     return _iso_date(ns // NS_PER_S)
 
 
+def http_dates(times_ns: Iterable[int]) -> list[str]:
+    """Many times, each as of `http_date`."""
+    return [_http_date(ns // NS_PER_S) for ns in times_ns]
+
+
+def iso_dates(times_ns: Iterable[int]) -> list[str]:
+    """Many times, each as of `iso_date`."""
+    return [_iso_date(ns // NS_PER_S) for ns in times_ns]
+
+
 def parse_http_date(text: str) -> int | None:
     """Seconds since the epoch of a date in one of the three forms of RFC 9110 5.6.7; None for anything else."""
     for form in _FORMS:
@@ -43,15 +56,27 @@ def parse_http_date(text: str) -> int | None:
 # Members of a collection were often written within few seconds of each other, and a file is asked for again.
 @lru_cache(maxsize=4096)
 def _http_date(seconds: int) -> str:
-    year, month, day, hour, minute, second, weekday = time.gmtime(seconds)[:7]
-    date = f"{_DAYS[weekday]}, {day:02d} {_MONTHS[month - 1]} {year:04d}"
-    return f"{date} {hour:02d}:{minute:02d}:{second:02d} GMT"
+    day, second = divmod(seconds, _DAY_S)
+    return f"{_http_day(day)}{_MINUTES_OF_DAY[second // 60]}:{second % 60:02d} GMT"
 
 
 @lru_cache(maxsize=4096)
 def _iso_date(seconds: int) -> str:
-    year, month, day, hour, minute, second = time.gmtime(seconds)[:6]
-    return f"{year:04d}-{month:02d}-{day:02d}T{hour:02d}:{minute:02d}:{second:02d}Z"
+    day, second = divmod(seconds, _DAY_S)
+    return f"{_iso_day(day)}{_MINUTES_OF_DAY[second // 60]}:{second % 60:02d}Z"
+
+
+# Of members that were written over years, many still share a day.
+@lru_cache(maxsize=4096)
+def _http_day(day: int) -> str:
+    year, month, day_of_month, _, _, _, weekday = time.gmtime(day * _DAY_S)[:7]
+    return f"{_DAYS[weekday]}, {day_of_month:02d} {_MONTHS[month - 1]} {year:04d} "
+
+
+@lru_cache(maxsize=4096)
+def _iso_day(day: int) -> str:
+    year, month, day_of_month = time.gmtime(day * _DAY_S)[:3]
+    return f"{year:04d}-{month:02d}-{day_of_month:02d}T"
 
 
 def _seconds(match: re.Match[str]) -> int | None:

@@ -46,6 +46,11 @@ def escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
 
 
+def escape_all(texts: Sequence[str]) -> Sequence[str]:
+    """Many texts as XML."""
+    return texts if _SPECIAL.search("\n".join(texts)) is None else list(map(escape, texts))
+
+
 def status_line(status: int) -> str:
     """The content of DAV:status (RFC 4918 14.28)."""
     return f"HTTP/1.1 {status} {_REASONS[status]}"

@@ -73,7 +73,7 @@ def collection_page(request: Request) -> Response:
     if after or request.path.names or request.share.mount:
         rows.insert(0, Row(base if after else _parent_href(request), "../" if not after else "(from the beginning)"))
     if len(members) == PAGE_MEMBERS:
-        rows.append(Row(f"{base}?after={quote(lookup_key(members[-1].name), safe='')}", "(more)"))
+        rows.append(Row(f"{base}?after={quote(lookup_key(members.names[-1]), safe='')}", "(more)"))
     title = request.share.name + str(request.path) if request.share.mount else str(request.path)
     return page(title, rows)
 

@@ -1,22 +1,51 @@
 """Live properties (RFC 4918 15, RFC 4331), and a plan for writing what one PROPFIND asks for.
 
-A plan is made once per request; after that a member costs one call per property and one join. Dead properties and
-locks come from the store once per page and are handed in.
+A plan is made once per request. It writes many nodes at once, column by column: what is the same for all is one string,
+the values of a property are one list, and a response is its strings joined. Dead properties and locks come from the
+store once per page and are handed in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import repeat
 from typing import NamedTuple
 
-from davsql.dav.content import content_type_of
-from davsql.dav.dates import http_date, iso_date
-from davsql.dav.multistatus import DAV, PROPSTAT_OPEN, empty_element, escape, propstat, propstat_close
+from davsql.dav.content import type_of_name
+from davsql.dav.dates import http_dates, iso_dates
+from davsql.dav.multistatus import (
+    DAV,
+    PROPSTAT_OPEN,
+    empty_element,
+    escape,
+    escape_all,
+    propstat,
+    propstat_close,
+    response,
+)
 from davsql.dav.xmlbody import PropertyName, PropfindRequest
-from davsql.model import DeadProperty, Node
+from davsql.model import DeadProperty, Inode, Nodes
 
-Renderer = Callable[[Node], str]
+
+class Group(NamedTuple):
+    """Some nodes, and what is known of them besides.
+
+    Attributes:
+        hrefs: percent-encoded and escaped, one for each node.
+        locks: the content of lockdiscovery, of nodes that are covered by a lock.
+    """
+
+    nodes: Nodes
+    hrefs: Sequence[str]
+    locks: Mapping[Inode, str]
+
+    def picked(self, places: Sequence[int]) -> Group:
+        return Group(self.nodes.picked(places), [self.hrefs[place] for place in places], self.locks)
+
+
+Column = Callable[[Group], Iterable[str]]  # a string for each node
+Parts = tuple[str | Column, ...]  # of a text about each node: what is the same for all, and what is not
 
 SUPPORTED_LOCK = (
     "<D:supportedlock>"
@@ -24,59 +53,46 @@ SUPPORTED_LOCK = (
     "<D:lockentry><D:lockscope><D:shared/></D:lockscope><D:locktype><D:write/></D:locktype></D:lockentry>"
     "</D:supportedlock>"
 )
-_COLLECTION_TYPE = "<D:resourcetype><D:collection/></D:resourcetype>"
-_NO_TYPE = "<D:resourcetype/>"
-_OK_CLOSE = propstat_close(200)
 
 DISPLAYNAME = "displayname"
 LOCKDISCOVERY = "lockdiscovery"
 QUOTA = ("quota-available-bytes", "quota-used-bytes")
 
 
-def _displayname(node: Node) -> str:
-    return f"<D:displayname>{escape(node.name)}</D:displayname>"
+def _content_types(group: Group) -> Iterable[str]:
+    names, sent = group.nodes.names, group.nodes.content_types
+    return [_escaped_type(each or type_of_name(name)) for each, name in zip(sent, names, strict=True)]
 
 
-def _creationdate(node: Node) -> str:
-    return f"<D:creationdate>{iso_date(node.created_at)}</D:creationdate>"
+_escaped_type = lru_cache(maxsize=1024)(escape)
 
 
-def _getlastmodified(node: Node) -> str:
-    return f"<D:getlastmodified>{http_date(node.modified_at)}</D:getlastmodified>"
+def _locks(group: Group) -> Iterable[str]:
+    if not group.locks:
+        return repeat("<D:lockdiscovery/>", len(group.nodes))
+    found = [group.locks.get(inode) for inode in group.nodes.inodes]
+    return [f"<D:lockdiscovery>{locks}</D:lockdiscovery>" if locks else "<D:lockdiscovery/>" for locks in found]
 
 
-def _getcontentlength(node: Node) -> str:
-    return f"<D:getcontentlength>{node.size}</D:getcontentlength>"
+def _element(name: str, column: Column) -> Parts:
+    return f"<D:{name}>", column, f"</D:{name}>"
 
 
-def _getcontenttype(node: Node) -> str:
-    return f"<D:getcontenttype>{escape(content_type_of(node))}</D:getcontenttype>"
-
-
-def _getetag(node: Node) -> str:
-    return f"<D:getetag>{node.etag}</D:getetag>"
-
-
-def _supportedlock(node: Node) -> str:
-    del node
-    return SUPPORTED_LOCK
-
-
-_SHARED: dict[str, Renderer] = {
-    "creationdate": _creationdate,
-    DISPLAYNAME: _displayname,
-    "getlastmodified": _getlastmodified,
-    "supportedlock": _supportedlock,
+_SHARED: dict[str, Parts] = {
+    "creationdate": _element("creationdate", lambda group: iso_dates(group.nodes.created_at)),
+    DISPLAYNAME: _element(DISPLAYNAME, lambda group: escape_all(group.nodes.names)),
+    "getlastmodified": _element("getlastmodified", lambda group: http_dates(group.nodes.modified_at)),
+    "supportedlock": (SUPPORTED_LOCK,),
 }
 # What files and collections have by themselves, without lockdiscovery and quota, which need more than the node.
-_OF_FILES: dict[str, Renderer] = {
-    "resourcetype": lambda _: _NO_TYPE,
+_OF_FILES: dict[str, Parts] = {
+    "resourcetype": ("<D:resourcetype/>",),
     **_SHARED,
-    "getcontentlength": _getcontentlength,
-    "getcontenttype": _getcontenttype,
-    "getetag": _getetag,
+    "getcontentlength": _element("getcontentlength", lambda group: map(str, group.nodes.sizes)),
+    "getcontenttype": _element("getcontenttype", _content_types),
+    "getetag": _element("getetag", lambda group: group.nodes.etags()),
 }
-_OF_COLLECTIONS: dict[str, Renderer] = {"resourcetype": lambda _: _COLLECTION_TYPE, **_SHARED}
+_OF_COLLECTIONS: dict[str, Parts] = {"resourcetype": ("<D:resourcetype><D:collection/></D:resourcetype>",), **_SHARED}
 
 # RFC 4918 15: what clients cannot set. A display name is theirs to choose: set, it is kept as a dead property.
 PROTECTED = frozenset({*_OF_FILES, LOCKDISCOVERY, *QUOTA}) - {DISPLAYNAME}
@@ -92,10 +108,9 @@ def is_settable(namespace: str, name: str) -> bool:
 class _KindPlan(NamedTuple):
     """What is written about files, or about collections."""
 
-    live: tuple[tuple[str, Renderer], ...]
-    renderers: tuple[Renderer, ...]
+    live: Mapping[str, Parts]  # those that are asked for
     others: tuple[PropertyName, ...]  # asked for by name, and not live here
-    missing: str  # the propstat that says so of a node without dead properties
+    response: Parts  # of nodes without dead properties
 
 
 class Plan:
@@ -113,56 +128,81 @@ class Plan:
         is_all = asked.kind == "allprop"
         self.needs_locks = is_all or (DAV, LOCKDISCOVERY) in named
         self.needs_dead = asked.kind != "prop" or any(ns != DAV or name not in PROTECTED for ns, name in named)
-        values = {name: _constant(f"<D:{name}>{value}</D:{name}>") for name, value in (quota or {}).items()}
+        values: dict[str, Parts] = {name: (f"<D:{name}>{value}</D:{name}>",) for name, value in (quota or {}).items()}
         self._files = self._kind_plan(_OF_FILES, named)
         self._collections = self._kind_plan({**_OF_COLLECTIONS, **values}, named)
 
-    def _kind_plan(self, own: Mapping[str, Renderer], named: Mapping[PropertyName, None]) -> _KindPlan:
+    def _kind_plan(self, own: Mapping[str, Parts], named: Mapping[PropertyName, None]) -> _KindPlan:
         if self.asked.kind == "propname":
-            names = "".join(f"<D:{name}/>" for name in (*own, LOCKDISCOVERY))
-            return _KindPlan((), (_constant(names),), (), "")
+            live: dict[str, Parts] = {name: (f"<D:{name}/>",) for name in (*own, LOCKDISCOVERY)}
+            return _KindPlan(live, (), _response(live, ""))
         # RFC 4331 3, 4: quota is not part of allprop.
         wanted = [name for name in own if name not in QUOTA] if self.asked.kind == "allprop" else []
         wanted += [name for namespace, name in named if namespace == DAV and name in own and name not in wanted]
-        live = tuple((name, own[name]) for name in wanted)
+        live = {name: own[name] for name in wanted}
+        if self.needs_locks:
+            live[LOCKDISCOVERY] = (_locks,)
         has = {(DAV, name) for name in (*wanted, LOCKDISCOVERY)}
         others = tuple(name for name in named if name not in has)
         missing = propstat(404, "".join(empty_element(*name) for name in others)) if others else ""
-        return _KindPlan(live, tuple(renderer for _, renderer in live), others, missing)
+        return _KindPlan(live, others, _response(live, missing))
 
-    def propstats(self, node: Node, dead: Sequence[DeadProperty] = (), locks: str = "") -> str:
-        """What is said about one node.
+    def responses(self, group: Group, dead: Mapping[Inode, Sequence[DeadProperty]]) -> list[str]:
+        """What is said about each node, in their order.
 
         Args:
-            dead: its dead properties, if `needs_dead`.
-            locks: the content of its lockdiscovery, if `needs_locks`.
+            dead: dead properties, if `needs_dead`.
         """
-        kind = self._collections if node.digest is None else self._files
-        if dead:
-            return self._propstats_with_dead(kind, node, dead, locks)
-        found = "".join([render(node) for render in kind.renderers])
-        if self.needs_locks:
-            found += f"<D:lockdiscovery>{locks}</D:lockdiscovery>" if locks else "<D:lockdiscovery/>"
-        if not found and kind.missing:
-            return kind.missing
-        return f"{PROPSTAT_OPEN}{found}{_OK_CLOSE}{kind.missing}"
+        nodes = group.nodes
+        if not dead and None not in nodes.digests:
+            return _written(self._files.response, group)
+        places: dict[tuple[bool, bool], list[int]] = {}
+        for place, (inode, digest) in enumerate(zip(nodes.inodes, nodes.digests, strict=True)):
+            places.setdefault((digest is None, inode in dead), []).append(place)
+        found = [""] * len(nodes)
+        for (is_collection, has_dead), chosen in places.items():
+            kind = self._collections if is_collection else self._files
+            part = group if len(places) == 1 else group.picked(chosen)
+            texts = self._with_dead(kind, part, dead) if has_dead else _written(kind.response, part)
+            for place, text in zip(chosen, texts, strict=True):
+                found[place] = text
+        return found
 
-    def _propstats_with_dead(self, kind: _KindPlan, node: Node, dead: Sequence[DeadProperty], locks: str) -> str:
-        values = {(each.namespace, each.name): each.xml for each in dead}
-        if self.asked.kind == "propname":
-            own = {name for name in values if name != (DAV, DISPLAYNAME)}
-            names = kind.renderers[0](node) + "".join(empty_element(*name) for name in sorted(own))
-            return propstat(200, names)
-        parts = [render(node) for name, render in kind.live if (DAV, name) not in values]
-        if self.asked.kind == "allprop":
-            parts += values.values()
+    def _with_dead(self, kind: _KindPlan, group: Group, dead: Mapping[Inode, Sequence[DeadProperty]]) -> Iterable[str]:
+        live = {name: _written(parts, group) for name, parts in kind.live.items()}
+        for place, (inode, href) in enumerate(zip(group.nodes.inodes, group.hrefs, strict=True)):
+            values = {(each.namespace, each.name): each.xml for each in dead[inode]}
+            if self.asked.kind == "propname":
+                values = {name: empty_element(*name) for name in sorted(values)}
+            parts = [texts[place] for name, texts in live.items() if (DAV, name) not in values]
+            if self.asked.kind == "prop":
+                parts += [values[name] for name in self.asked.names if name in values]
+            else:
+                parts += values.values()
+            missing = "".join(empty_element(*name) for name in kind.others if name not in values)
+            found = propstat(200, "".join(parts)) if parts or not missing else ""
+            yield response(href, found + (propstat(404, missing) if missing else ""))
+
+
+def _response(live: Mapping[str, Parts], missing: str) -> Parts:
+    """The parts of a whole response, with as few as possible."""
+    parts: list[str | Column] = ["<D:response><D:href>", lambda group: group.hrefs, "</D:href>"]
+    if live or not missing:
+        parts += [PROPSTAT_OPEN, *(part for each in live.values() for part in each), propstat_close(200)]
+    parts += [missing, "</D:response>"]
+    found: list[str | Column] = []
+    for part in parts:
+        if found and isinstance(part, str) and isinstance(found[-1], str):
+            found[-1] += part
         else:
-            parts += [values[name] for name in self.asked.names if name in values]
-        if self.needs_locks:
-            parts.append(f"<D:lockdiscovery>{locks}</D:lockdiscovery>")
-        missing = "".join(empty_element(*name) for name in kind.others if name not in values)
-        found = propstat(200, "".join(parts)) if parts or not missing else ""
-        return found + (propstat(404, missing) if missing else "")
+            found.append(part)
+    return tuple(found)
+
+
+def _written(parts: Parts, group: Group) -> list[str]:
+    """A text for each node."""
+    columns = [repeat(part, len(group.nodes)) if isinstance(part, str) else part(group) for part in parts]
+    return list(map("".join, zip(*columns, strict=True)))
 
 
 @lru_cache(maxsize=256)
@@ -174,7 +214,3 @@ def plan_without_quota(asked: PropfindRequest) -> Plan:
 def asks_for_quota(asked: PropfindRequest) -> bool:
     """Whether the answer needs the values of quota properties."""
     return asked.kind == "propname" or any(ns == DAV and name in QUOTA for ns, name in asked.names + asked.include)
-
-
-def _constant(xml: str) -> Renderer:
-    return lambda _: xml

@@ -81,7 +81,7 @@ class CollectionView(_NodeView, DAVCollection):  # type: ignore[misc]  # WsgiDAV
             while page := view.members(
                 self.node.inode, after=lookup_key(names[-1]) if names else "", limit=_PAGE_MEMBERS
             ):
-                names.extend(member.name for member in page)
+                names.extend(page.names)
         return names
 
     def get_member(self, name: str) -> object | None:

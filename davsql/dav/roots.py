@@ -8,15 +8,15 @@ from typing import Any
 
 from davsql.dav.conditions import parse_depth
 from davsql.dav.methods import options
-from davsql.dav.multistatus import escape, multistatus, response
+from davsql.dav.multistatus import escape, multistatus
 from davsql.dav.pages import Row, page
-from davsql.dav.properties import plan_without_quota
+from davsql.dav.properties import Group, plan_without_quota
 from davsql.dav.provider import METHODS, PATH_KEY, AnsweringProvider
 from davsql.dav.request import Request, Share
 from davsql.dav.responses import HttpError, Response
 from davsql.dav.xmlbody import parse_propfind, read_body
 from davsql.errors import NotFound
-from davsql.model import ROOT_INODE, Node, NodeType
+from davsql.model import ROOT_INODE, Node, Nodes, NodeType
 from davsql.paths import ROOT
 
 _READ = ("OPTIONS", "GET", "HEAD", "PROPFIND")
@@ -64,9 +64,8 @@ class RootsProvider(AnsweringProvider):
         if depth == "infinity":
             raise HttpError(403, "Ask with Depth: 0 or 1.", condition="propfind-finite-depth")  # RFC 4918 9.1
         plan = plan_without_quota(parse_propfind(read_body(request)))
-        listed = [("/", self._node)]
+        nodes, hrefs = [self._node], ["/"]
         if depth == "1":
-            for share in self._shares:
-                node = share.store.node(ROOT)._replace(name=share.name)
-                listed.append((share.href(ROOT, is_collection=True), node))
-        return multistatus(response(escape(href), plan.propstats(node)) for href, node in listed)
+            nodes += [share.store.node(ROOT)._replace(name=share.name) for share in self._shares]
+            hrefs += [escape(share.href(ROOT, is_collection=True)) for share in self._shares]
+        return multistatus(plan.responses(Group(Nodes.of(*nodes), hrefs, {}), {}))

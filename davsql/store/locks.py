@@ -39,9 +39,14 @@ def locks_on(tx: ReadTx, inodes: Sequence[Inode]) -> dict[Inode, list[Lock]]:
 HAS_LOCKS = "SELECT EXISTS (SELECT 1 FROM locks)"
 
 
+def has_locks(tx: ReadTx) -> bool:
+    """Whether there is any lock at all: the common answer costs next to nothing."""
+    return bool(tx.value(HAS_LOCKS))
+
+
 def locks_covering(tx: ReadTx, chain: Chain) -> list[Lock]:
     """The active locks that cover the chain's path: on its node, and depth-infinity ones of its ancestors."""
-    if not tx.value(HAS_LOCKS):  # the common case costs next to nothing
+    if not has_locks(tx):
         return []
     found = locks_on(tx, chain.inodes)
     target = chain.target
@@ -231,5 +236,5 @@ DELETE FROM locks WHERE lock_id IN (SELECT lock_id FROM up WHERE inode = :top)
 
 def drop_locks_of_tree(tx: WriteTx, top: Node) -> None:
     """End all locks rooted in a tree that is deleted or moved away (RFC 4918 7.6, 9.6, 9.9)."""
-    if tx.value(HAS_LOCKS):
+    if has_locks(tx):
         tx.change(DROP_LOCKS_OF_TREE, {"top": top.inode})

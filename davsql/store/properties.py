@@ -10,6 +10,7 @@ from davsql.model import DeadProperty, Inode, PropertyUpdate
 from davsql.store.options import StoreOptions
 from davsql.store.transaction import ReadTx, WriteTx
 
+HAS_PROPERTIES = "SELECT EXISTS (SELECT 1 FROM properties)"
 PROPERTIES_OF = """
 SELECT p.inode, p.namespace, p.name, p.xml
 FROM json_each(:inodes) AS wanted CROSS JOIN properties AS p ON p.inode = wanted.value
@@ -19,6 +20,8 @@ ORDER BY p.inode, p.namespace, p.name
 
 def properties_of(tx: ReadTx, inodes: Sequence[Inode]) -> dict[Inode, list[DeadProperty]]:
     """The dead properties of nodes; nodes without any are left out."""
+    if not tx.value(HAS_PROPERTIES):
+        return {}
     found: dict[Inode, list[DeadProperty]] = {}
     for inode, *columns in tx.rows(PROPERTIES_OF, {"inodes": json.dumps(inodes)}):
         found.setdefault(inode, []).append(DeadProperty._make(columns))

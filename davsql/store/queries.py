@@ -34,6 +34,7 @@ SCANS: Mapping[str, str] = {
     "davsql.store.stats.COUNT_PROPERTIES": "a count is a count",
     "davsql.store.stats.COUNT_UPLOADS": "a count is a count",
     "davsql.store.locks.HAS_LOCKS": "ends at the first row",
+    "davsql.store.properties.HAS_PROPERTIES": "ends at the first row",
     "davsql.store.locks.DROP_LOCKS_OF_TREE": "as many rows as there are locks: bounded per user",
     "davsql.store.check.TOTAL_BYTES": "check reads everything",
     "davsql.store.backup.COUNT_ROWS": "a count is a count",

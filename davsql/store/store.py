@@ -24,6 +24,7 @@ from davsql.model import (
     LockRequest,
     LockResult,
     Node,
+    Nodes,
     PropertyUpdate,
     StateList,
 )
@@ -76,17 +77,21 @@ class Snapshot:
         """The node at `path`; None when the URL is unmapped."""
         return nodes.resolve(self._tx, path).target
 
-    def members(self, parent: Inode, *, after: str = "", limit: int = 10_000) -> list[Node]:
+    def members(self, parent: Inode, *, after: str = "", limit: int = 10_000) -> Nodes:
         """Up to `limit` members in the order of their lookup keys, from the first key above `after`."""
         return nodes.members(self._tx, parent, after=after, limit=limit)
 
-    def descendants(self, top: Inode, limit: int) -> list[Node] | None:
+    def descendants(self, top: Inode, limit: int) -> Nodes | None:
         """All nodes below `top`, each after its parent; None when there are more than `limit`."""
         return nodes.descendants(self._tx, top, limit)
 
     def dead_properties(self, inodes: Sequence[Inode]) -> dict[Inode, list[DeadProperty]]:
         """The dead properties of these nodes; nodes without any are left out."""
         return properties.properties_of(self._tx, inodes)
+
+    def has_locks(self) -> bool:
+        """Whether there is any lock at all."""
+        return locks.has_locks(self._tx)
 
     def locks_covering(self, path: DavPath) -> list[Lock]:
         """The active locks that cover `path`: its own, and depth-infinity ones of its ancestors."""

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from davsql.dav.dates import NS_PER_S, http_date, iso_date, parse_http_date
+from davsql.dav.dates import NS_PER_S, http_date, http_dates, iso_date, iso_dates, parse_http_date
 
 RFC_EXAMPLE_S = 784111777  # RFC 9110 5.6.7
 
@@ -15,6 +19,13 @@ def test_http_date__is_imf_fixdate_and_cuts_fractions() -> None:
 
 def test_iso_date__is_rfc_3339_in_utc() -> None:
     assert iso_date(RFC_EXAMPLE_S * NS_PER_S) == "1994-11-06T08:49:37Z"
+
+
+@given(st.lists(st.integers(-62135596800 * NS_PER_S, 253402300799 * NS_PER_S)))
+def test_dates__are_those_of_the_calendar(times_ns: list[int]) -> None:
+    dates = [datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=ns // NS_PER_S) for ns in times_ns]
+    assert http_dates(times_ns) == [format_datetime(date, usegmt=True) for date in dates]
+    assert iso_dates(times_ns) == [date.isoformat().replace("+00:00", "Z") for date in dates]
 
 
 @pytest.mark.parametrize(

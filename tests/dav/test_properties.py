@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 import hashlib
+from urllib.parse import unquote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from lxml import etree
 
+from davsql.dav.content import content_type_of
 from davsql.dav.dates import http_date, iso_date
-from davsql.dav.multistatus import MULTISTATUS_CLOSE, MULTISTATUS_OPEN, response
-from davsql.dav.properties import Plan, asks_for_quota, is_settable, plan_without_quota
+from davsql.dav.multistatus import MULTISTATUS_CLOSE, MULTISTATUS_OPEN
+from davsql.dav.properties import Group, Plan, asks_for_quota, is_settable, plan_without_quota
 from davsql.dav.xmlbody import ALLPROP, PropertyName, PropfindRequest
-from davsql.model import BlobId, DeadProperty, Inode, Node, NodeType
+from davsql.model import BlobId, DeadProperty, Inode, Node, Nodes, NodeType
+from davsql.paths import encoded_names
 from tests.dav.answers import DAV, Properties, names
 
 MODIFIED = 1_700_000_000_000_000_000
@@ -40,7 +45,8 @@ def asking(*asked: str | PropertyName) -> PropfindRequest:
 
 def written(plan: Plan, node: Node, *dead: DeadProperty, locks: str = "") -> dict[int, Properties]:
     """What the plan says about a node."""
-    document = MULTISTATUS_OPEN + response("/x", plan.propstats(node, dead, locks)) + MULTISTATUS_CLOSE
+    group = Group(Nodes.of(node), ["/x"], {node.inode: locks} if locks else {})
+    document = MULTISTATUS_OPEN + "".join(plan.responses(group, {node.inode: dead} if dead else {})) + MULTISTATUS_CLOSE
     found: dict[int, Properties] = {}
     for propstat in etree.fromstring(document.encode())[0].findall(f"{DAV}propstat"):
         status = int((propstat.findtext(f"{DAV}status") or "").split()[1])
@@ -128,6 +134,53 @@ def test_plan__lockdiscovery_holds_the_locks_it_is_given() -> None:
         said = written(Plan(asking("lockdiscovery")), FILE, *dead, locks="<D:activelock/>")
         assert [child.tag for child in said[200][f"{DAV}lockdiscovery"]] == [f"{DAV}activelock"]
         assert len(written(Plan(asking("lockdiscovery")), FILE, *dead)[200][f"{DAV}lockdiscovery"]) == 0
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="/\ufffe\uffff"), min_size=1)
+TIMES = st.integers(-(2**60), 2**62)
+FILES = st.builds(
+    FILE._replace,
+    name=NAMES,
+    size=st.integers(0, 2**62),
+    digest=st.binary(min_size=32, max_size=32),
+    content_type=st.none() | st.sampled_from(["text/html", 'a/b; c="<&>"', "text/plain; charset=utf-8"]),
+    created_at=TIMES,
+    modified_at=TIMES,
+)
+COLLECTIONS = st.builds(COLLECTION._replace, name=NAMES, created_at=TIMES, modified_at=TIMES)
+
+
+@given(st.lists(FILES | COLLECTIONS, min_size=1, max_size=8), st.data())
+def test_plan__says_of_many_nodes_what_it_says_of_each_alone(nodes: list[Node], data: st.DataObject) -> None:
+    nodes = [node._replace(inode=Inode(number)) for number, node in enumerate(nodes)]
+    some = st.sets(st.sampled_from([node.inode for node in nodes]))
+    dead = dict.fromkeys(data.draw(some), (TITLE, COLOUR))
+    locks = dict.fromkeys(data.draw(some), "<D:activelock/>")
+    hrefs = list(encoded_names([node.name for node in nodes]))
+    kinds = [
+        ALLPROP,
+        PropfindRequest("propname"),
+        asking("getetag", "displayname", "lockdiscovery", ("urn:x", "colour")),
+    ]
+    for plan in map(Plan, kinds):
+        found = plan.responses(Group(Nodes.of(*nodes), hrefs, locks), dead)
+        for node, href, text in zip(nodes, hrefs, found, strict=True):
+            assert text == "".join(plan.responses(Group(Nodes.of(node), [href], locks), dead))
+
+
+@given(FILES)
+def test_plan__gives_the_values_of_any_file(node: Node) -> None:
+    group = Group(Nodes.of(node, node), encoded_names([node.name] * 2), {})
+    document = MULTISTATUS_OPEN + "".join(Plan(ALLPROP).responses(group, {})) + MULTISTATUS_CLOSE
+    for said in etree.fromstring(document.encode()):
+        assert unquote(said.findtext(f"{DAV}href") or "") == node.name
+        values = {element.tag: element.text for element in said.iterfind(f"{DAV}propstat/{DAV}prop/*")}
+        assert values[f"{DAV}displayname"] == node.name
+        assert values[f"{DAV}getcontentlength"] == str(node.size)
+        assert values[f"{DAV}getcontenttype"] == content_type_of(node)
+        assert values[f"{DAV}getetag"] == node.etag
+        assert values[f"{DAV}creationdate"] == iso_date(node.created_at)
+        assert values[f"{DAV}getlastmodified"] == http_date(node.modified_at)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import quote
@@ -9,8 +9,9 @@ import pytest
 
 from davsql.dav import multistatus
 from davsql.dav.methods import propfind
+from davsql.dav.properties import Group, Plan
 from davsql.dav.request import DavOptions
-from davsql.model import NO_GUARD, LockRequest, LockScope, PropertyUpdate
+from davsql.model import NO_GUARD, DeadProperty, Inode, LockRequest, LockScope, PropertyUpdate
 from davsql.paths import ROOT
 from davsql.store.store import Store
 from davsql.store.transaction import ReadTx
@@ -308,7 +309,7 @@ def test_propfind__holds_no_reader_while_the_answer_travels(
         put(store, f"/{number:02}")
     held = 0
     held_at_blocks: list[int] = []
-    response, snapshot = multistatus.response, Store.snapshot
+    responses_of, snapshot = Plan.responses, Store.snapshot
 
     @contextmanager
     def counted(self: Store) -> Iterator[object]:
@@ -318,14 +319,14 @@ def test_propfind__holds_no_reader_while_the_answer_travels(
             yield view
             held -= 1
 
-    def noting(href: str, propstats: str) -> str:
+    def noting(self: Plan, group: Group, dead: Mapping[Inode, Sequence[DeadProperty]]) -> list[str]:
         held_at_blocks.append(held)
-        return response(href, propstats)
+        return responses_of(self, group, dead)
 
     monkeypatch.setattr(Store, "snapshot", counted)
-    monkeypatch.setattr(multistatus, "response", noting)
+    monkeypatch.setattr(Plan, "responses", noting)
     assert len(responses(ask(server, "/", depth="1"))) == 21
-    assert held_at_blocks == [0] * 21
+    assert held_at_blocks == [0] * 5  # the collection itself, and four pages of members
 
 
 # --- locks shown --------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from davsql.errors import NotFound, StoreBusy, StoreUnavailable
-from davsql.model import ROOT_INODE, Inode
+from davsql.model import NO_NODES, ROOT_INODE, Inode
 from davsql.paths import ROOT, DavPath
 from davsql.store.options import StoreOptions
 from davsql.store.store import Store
@@ -47,7 +47,7 @@ def test_members__come_in_order_and_in_pages(store: Store) -> None:
         while page := view.members(parent, after=paged[-1] if paged else "", limit=2):
             paged += [node.name for node in page]
         assert paged == [node.name for node in found]
-        assert view.members(Inode(inode_of(store, "/beside"))) == []
+        assert view.members(Inode(inode_of(store, "/beside"))) == NO_NODES
         assert [node.name for node in view.members(ROOT_INODE)] == ["beside", "c"]
 
 
@@ -57,6 +57,32 @@ def test_members__follow_lookup_keys_and_show_names_as_sent(store: Store) -> Non
     with store.snapshot() as view:
         assert [node.name for node in view.members(ROOT_INODE)] == ["cafez", "cafe\u0301"]  # the key is "caf\u00e9"
         assert [node.name for node in view.members(ROOT_INODE, after="caf\u00e9")] == []
+
+
+def test_members_and_descendants__are_the_nodes_that_paths_lead_to(store: Store) -> None:
+    names = [
+        "plain.txt",
+        "é",
+        "e\u0301\u0302",
+        'q"\\',
+        "\u2028",
+        "\U0001f4c4",
+        "a & <b> 'c' %2F",
+        "-9.5e300",
+        "null",
+        "[]",
+    ]
+    mkcol(store, "/c")
+    for name in names:
+        put(store, f"/c/{name}", name.encode())
+    mkcol(store, "/c/d")
+    for number, modified_at in enumerate((0, -1, 2**63 - 1, -(2**63))):
+        store.set_modified_at(at(f"/c/{names[number]}"), modified_at)
+    with store.snapshot() as view:
+        expected = {name: view.node(at(f"/c/{name}")) for name in (*names, "d")}
+        for found in (view.members(Inode(inode_of(store, "/c"))), view.descendants(Inode(inode_of(store, "/c")), 20)):
+            assert found is not None
+            assert {node.name: node for node in found} == expected
 
 
 def test_descendants__come_after_their_parents_and_are_bounded(store: Store) -> None:
@@ -76,7 +102,7 @@ def test_descendants__come_after_their_parents_and_are_bounded(store: Store) -> 
         inner = view.descendants(Inode(inode_of(store, "/a/b")), 10)
         assert inner is not None
         assert [node.name for node in inner] == ["c", "g"]
-        assert view.descendants(Inode(inode_of(store, "/d")), 0) == []
+        assert view.descendants(Inode(inode_of(store, "/d")), 0) == NO_NODES
 
 
 def test_path_of__is_the_way_from_the_root(store: Store) -> None:

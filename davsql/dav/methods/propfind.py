@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from davsql.dav import multistatus
 from davsql.dav.conditions import parse_depth
 from davsql.dav.multistatus import escape
-from davsql.dav.properties import QUOTA, Plan, asks_for_quota, plan_without_quota
+from davsql.dav.properties import QUOTA, Group, Plan, asks_for_quota, plan_without_quota
 from davsql.dav.request import Request
 from davsql.dav.responses import HttpError, Response
 from davsql.dav.xmlbody import PropfindRequest, parse_propfind, read_body
 from davsql.errors import NotFound
-from davsql.model import DeadProperty, Inode, Lock, Node
-from davsql.paths import encoded_name, lookup_key
+from davsql.model import NO_NODES, DeadProperty, Inode, Lock, Node, Nodes
+from davsql.paths import encoded_names, lookup_key
 
 if TYPE_CHECKING:
     from davsql.store.store import Snapshot
@@ -28,18 +28,15 @@ BLOCK_MEMBERS = 500  # written as one piece
 _AGENTS_WITHOUT_QUOTA = ("WebDAVFS", "WebDAVLib")
 _ROOT_NAME = "davsql"  # display name of a share mounted at the root of the server
 
-# The same collections are listed over and over; encoding a name costs more than all else that is said of it.
-_encoded_name = lru_cache(maxsize=16_384)(encoded_name)
-
 
 class _Page(NamedTuple):
-    """Some nodes and what is known of them, from one snapshot.
+    """Some members, or a tree, and what is known of them and of the top, from one snapshot.
 
     Attributes:
         locks: the content of lockdiscovery, of nodes that are covered by a lock.
     """
 
-    nodes: Sequence[Node]
+    members: Nodes
     dead: Mapping[Inode, Sequence[DeadProperty]]
     locks: Mapping[Inode, str]
 
@@ -57,7 +54,7 @@ def handle(request: Request) -> Response:
     with request.store.snapshot() as view:
         listing = _Listing(request, plan, _top(request, view))
         if depth == "0" or not listing.top.is_collection:
-            first = listing.page(view, [])
+            first = listing.page(view, NO_NODES)
         elif depth == "1":
             first = listing.page(view, view.members(listing.top.inode, limit=PAGE_MEMBERS))
         else:
@@ -79,58 +76,48 @@ class _Listing:
         self._now = time.time_ns()
         self._href = escape(request.share.href(request.path, is_collection=top.is_collection))
 
-    def page(self, view: Snapshot, members: Sequence[Node]) -> _Page:
+    def page(self, view: Snapshot, members: Nodes) -> _Page:
         """Ask the store for what the plan needs about `top` and `members`, each of which follows its parent."""
-        nodes = [self.top, *members]
-        dead = view.dead_properties([node.inode for node in nodes]) if self._plan.needs_dead else {}
-        locks = self._locks(view, nodes) if self._plan.needs_locks else {}
-        return _Page(nodes, dead, locks)
+        dead = view.dead_properties([self.top.inode, *members.inodes]) if self._plan.needs_dead else {}
+        locks = self._locks(view, members) if self._plan.needs_locks else {}
+        return _Page(members, dead, locks)
 
     def responses(self, page: _Page, *, is_paged: bool) -> Iterator[str]:
         """All responses in blocks; where there are further pages, each is a snapshot of its own."""
-        yield self._response(self._href, self.top, page)
+        yield from self._plan.responses(Group(Nodes.of(self.top), [self._href], page.locks), page.dead)
         yield from self._blocks(page)
-        while is_paged and len(page.nodes) > PAGE_MEMBERS:
-            after = lookup_key(page.nodes[-1].name)
+        while is_paged and len(page.members) == PAGE_MEMBERS:
+            after = lookup_key(page.members.names[-1])
             with self._request.store.snapshot() as view:
                 page = self.page(view, view.members(self.top.inode, after=after, limit=PAGE_MEMBERS))
             yield from self._blocks(page)
 
     def _blocks(self, page: _Page) -> Iterator[str]:
-        prefixes = {self.top.inode: self._href}
-        for start in range(1, len(page.nodes), BLOCK_MEMBERS):
-            block = []
-            for node in page.nodes[start : start + BLOCK_MEMBERS]:
-                assert node.parent_inode is not None
-                href = prefixes[node.parent_inode] + _encoded_name(node.name)
-                if node.blob_id is None:  # a collection; asked so because this is the inner loop
-                    href += "/"
-                    prefixes[node.inode] = href
-                block.append(self._response(href, node, page))
-            yield "".join(block)
+        prefixes: dict[Inode | None, str] = {self.top.inode: self._href}
+        for start in range(0, len(page.members), BLOCK_MEMBERS):
+            nodes = page.members.picked(slice(start, start + BLOCK_MEMBERS))
+            group = Group(nodes, _hrefs(nodes, prefixes), page.locks)
+            yield "".join(self._plan.responses(group, page.dead))
 
-    def _response(self, href: str, node: Node, page: _Page) -> str:
-        inode = node.inode
-        return multistatus.response(
-            href, self._plan.propstats(node, page.dead.get(inode, ()), page.locks.get(inode, ""))
-        )
-
-    def _locks(self, view: Snapshot, nodes: Sequence[Node]) -> dict[Inode, str]:
+    def _locks(self, view: Snapshot, members: Nodes) -> dict[Inode, str]:
         """What lockdiscovery says: a node's own locks and those of depth infinity above it (RFC 4918 6.1, 15.8)."""
+        if not view.has_locks():
+            return {}
         covering = view.locks_covering(self._request.path)
-        rooted = view.locks_on([node.inode for node in nodes[1:]])
+        rooted = view.locks_on(members.inodes)
         if not covering and not rooted:
             return {}
         # A lock on a collection that is not the top covers the top, so it is a collection's.
         rooted[self.top.inode] = covering
         shown: dict[Inode, str] = {}
-        inherited: dict[Inode, str] = {}
-        for node in nodes:
-            above = inherited.get(node.parent_inode, "") if node.parent_inode is not None else ""
-            own = rooted.get(node.inode, ())
+        inherited: dict[Inode | None, str] = {}
+        nodes = chain([(self.top.inode, None)], zip(members.inodes, members.parent_inodes, strict=True))
+        for inode, parent in nodes:
+            above = inherited.get(parent, "")
+            own = rooted.get(inode, ())
             written = [self._active_lock(lock) for lock in own]
-            shown[node.inode] = above + "".join(written)
-            inherited[node.inode] = above + "".join(
+            shown[inode] = above + "".join(written)
+            inherited[inode] = above + "".join(
                 xml for lock, xml in zip(own, written, strict=True) if lock.is_depth_infinity
             )
         return shown
@@ -138,6 +125,17 @@ class _Listing:
     def _active_lock(self, lock: Lock) -> str:
         root_href = self._request.share.href(lock.root, is_collection=lock.is_collection)
         return multistatus.active_lock(lock, root_href, self._now)
+
+
+def _hrefs(nodes: Nodes, prefixes: dict[Inode | None, str]) -> list[str]:
+    """The hrefs of nodes, each of which follows its parent; `prefixes` has those of collections, and gets new ones."""
+    names = encoded_names(nodes.names)
+    if None in nodes.digests:
+        names = [name if digest else name + "/" for name, digest in zip(names, nodes.digests, strict=True)]
+        for inode, parent, name, digest in zip(nodes.inodes, nodes.parent_inodes, names, nodes.digests, strict=True):
+            if digest is None:
+                prefixes[inode] = prefixes[parent] + name
+    return [prefixes[parent] + name for parent, name in zip(nodes.parent_inodes, names, strict=True)]
 
 
 def _top(request: Request, view: Snapshot) -> Node:
@@ -150,7 +148,7 @@ def _top(request: Request, view: Snapshot) -> Node:
     return node._replace(name=request.share.name or _ROOT_NAME) if request.path.is_root else node
 
 
-def _bounded_tree(request: Request, view: Snapshot, top: Node) -> list[Node]:
+def _bounded_tree(request: Request, view: Snapshot, top: Node) -> Nodes:
     limit = request.share.options.propfind_infinity_limit
     tree = view.descendants(top.inode, limit) if limit else None
     if tree is None:
