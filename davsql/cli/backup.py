@@ -35,11 +35,12 @@ STREAM_BYTES = 1024 * 1024
     type=click.Path(path_type=Path),
     help="Where --to - makes it first.  [default: beside the store]",
 )
-@click.option("--no-verify", "is_unverified", is_flag=True, help="Do not read the backup again.")
+@click.option("--deep", "verify", flag_value="deep", help="Read and rehash every chunk of the backup too.")
+@click.option("--no-verify", "verify", flag_value="no", help="Do not read the backup again.")
 @click.option("--force", "is_forced", is_flag=True, help="Replace DEST.")
 @target_option
 def backup(
-    target: Target, destination: Path | None, to: str | None, tmp: Path | None, *, is_unverified: bool, is_forced: bool
+    target: Target, destination: Path | None, to: str | None, tmp: Path | None, verify: str | None, *, is_forced: bool
 ) -> None:
     """Copy the store as it is at this moment to the file DEST, or into the folder DEST as NAME-TIME.davsql.
 
@@ -49,24 +50,25 @@ def backup(
     \b
     Examples:
       davsql backup /mnt/stick
-      davsql backup --db /srv/photos.db photos.davsql --force
+      davsql backup --db /srv/photos.db photos.davsql --force --deep
       davsql backup --to - | ssh host 'cat > drive.davsql'
     """
     require_file(target.db)
+    rest = _rest(target)
+    how = CopyOptions(is_verified=verify != "no", is_deep=verify == "deep", may_replace=is_forced, rest=rest)
     if to is not None:
         if destination is not None or is_forced:
             raise click.UsageError("--to - goes with neither DEST nor --force.")
-        _stream(target, tmp, is_verified=not is_unverified)
+        _stream(target, tmp, how)
         return
     if tmp is not None:
         raise click.UsageError("--tmp goes with --to - only.")
     file = _file(target, destination)
-    rest = _rest(target)
-    with shown_copy(is_verified=not is_unverified, may_replace=is_forced, rest=rest) as how:
-        made = back_up(target.db, file, target.options, how)
+    with shown_copy(how) as shown:
+        made = back_up(target.db, file, target.options, shown)
     _note(target, made, how)
     size = human_size(made.snapshot.size_bytes)
-    took = f"{size} in {made.duration_s:.1f} s, {'verified' if how.is_verified else 'not verified'}"
+    took = f"{size} in {made.duration_s:.1f} s, {how.verified}"
     click.echo(f"backed up {printable(target.db)} to {printable(made.file)}: {took}")
 
 
@@ -87,14 +89,14 @@ def _rest(target: Target) -> float:
     return 0.0
 
 
-def _stream(target: Target, tmp: Path | None, *, is_verified: bool) -> None:
+def _stream(target: Target, tmp: Path | None, how: CopyOptions) -> None:
     out = sys.stdout.buffer
     if out.isatty():
         raise click.UsageError("A backup cannot be shown on a terminal; say where to: davsql backup --to - > FILE")
     destination = real_path((tmp or target.db.absolute().parent) / target.db.name)
     with (
-        shown_copy(is_verified=is_verified, rest=_rest(target)) as how,
-        part_copy(live_source(target.db, target.options), destination, target.options, how) as made,
+        shown_copy(how) as shown,
+        part_copy(live_source(target.db, target.options), destination, target.options, shown) as made,
         made.file.open("rb") as copy,
     ):
         if os.name != "nt":
@@ -108,6 +110,6 @@ def _note(target: Target, made: Backup, how: CopyOptions) -> None:
     """Let the store know that it has a backup; a store that cannot take the note has its backup nevertheless."""
     if target.options.read_only or made.snapshot.schema_version != SCHEMA_VERSION:
         return
-    detail = describe(made, is_verified=how.is_verified)
+    detail = describe(made, how)
     with suppress(StoreError), replace(target, options=replace(target.options, busy_timeout_s=2)).open() as store:
         store.write(lambda tx: finish_task(tx, TASK_NAME, "ok", detail))

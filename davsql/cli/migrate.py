@@ -10,7 +10,7 @@ from davsql.cli.copying import shown_copy
 from davsql.cli.printing import counted, human_size, printable
 from davsql.cli.target import Target, target_option
 from davsql.errors import StoreReadOnly
-from davsql.store.backup import live_source, part_copy, real_path
+from davsql.store.backup import CopyOptions, live_source, part_copy, real_path
 from davsql.store.connection import Role, open_connection, require_file
 from davsql.store.migrate import SCHEMA_VERSION, known_version
 from davsql.store.trial import try_out
@@ -47,7 +47,7 @@ def migrate(context: click.Context, target: Target, folder: Path | None, *, is_d
     connection = open_connection(target.db, Role.WRITER, target.options)
     try:
         found = known_version(connection)
-        with shown_copy() as how:
+        with shown_copy(CopyOptions()) as how:
             kept = upgrade(connection, target.db.absolute(), target.options, folder, how)
     finally:
         connection.close()
@@ -61,7 +61,7 @@ def migrate(context: click.Context, target: Target, folder: Path | None, *, is_d
 def _try(target: Target, folder: Path | None) -> int:
     destination = real_path((folder or target.db.absolute().parent) / target.db.name)
     source = live_source(target.db, target.options)
-    with shown_copy() as how, part_copy(source, destination, target.options, how) as copy:
+    with shown_copy(CopyOptions()) as how, part_copy(source, destination, target.options, how) as copy:
         trial = try_out(copy.file, target.options)
     for violation in trial.violations:
         click.echo(f"rule {violation.rule}: {printable(violation.message)}")

@@ -14,6 +14,7 @@ from davsql.cli.target import Target, target_option
 from davsql.maintenance.litestream import Replicated
 from davsql.maintenance.replica_restore import restore_from_replica
 from davsql.store import restore as store_restore
+from davsql.store.backup import CopyOptions
 
 
 class _Time(click.ParamType[datetime]):
@@ -32,13 +33,16 @@ class _Time(click.ParamType[datetime]):
 @click.argument("source", metavar="[BACKUP | URL]", required=False)
 @click.option("--from-replica", "is_replica", is_flag=True, help="Restore from URL, or the replica of --config.")
 @click.option("--at", type=_Time(), metavar="TIME", help="With --from-replica: as it was then.  [default: the newest]")
+@click.option("--deep", "is_deep", is_flag=True, help="Read and rehash every chunk of the copy too.")
 @click.option("--force", "is_forced", is_flag=True, help="Put it in the place of a store, which is kept.")
 @target_option
-def restore(target: Target, source: str | None, at: datetime | None, *, is_replica: bool, is_forced: bool) -> None:
+def restore(
+    target: Target, source: str | None, at: datetime | None, *, is_replica: bool, is_deep: bool, is_forced: bool
+) -> None:
     """Make the store of --db from the file BACKUP or from a replica, after checking it; the source is only read.
 
     A store that is there stays as it is without --force; with --force it is kept as PATH.replaced-TIME. It must not
-    be in use. A backup of an older davsql is migrated on the way.
+    be in use. A backup of an older davsql is migrated on the way. The check is that of `davsql check`, with --deep too.
 
     \b
     Examples:
@@ -50,7 +54,7 @@ def restore(target: Target, source: str | None, at: datetime | None, *, is_repli
     if at is not None and not is_replica:
         raise click.UsageError("--at needs --from-replica; a backup is of one moment.")
     changed = ""
-    with shown_copy(may_replace=is_forced) as how:
+    with shown_copy(CopyOptions(is_deep=is_deep, may_replace=is_forced)) as how:
         if is_replica:
             replica = _replica(target, source)
             source = replica.url
@@ -64,9 +68,8 @@ def restore(target: Target, source: str | None, at: datetime | None, *, is_repli
         click.echo(f"what was there is kept as {printable(done.replaced)}")
     nodes = counted(done.snapshot.nodes, "node")
     size = human_size(done.snapshot.size_bytes)
-    click.echo(
-        f"restored {printable(done.file)} from {printable(source)}: {size}, {nodes}{changed}, all invariants hold"
-    )
+    checked = "all invariants hold" + (", every byte is as it was stored" if is_deep else "")
+    click.echo(f"restored {printable(done.file)} from {printable(source)}: {size}, {nodes}{changed}, {checked}")
 
 
 def _replica(target: Target, url: str | None) -> Replicated:

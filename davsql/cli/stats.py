@@ -9,7 +9,8 @@ import click
 
 from davsql.cli.printing import human_size, printable
 from davsql.cli.target import Target, target_option
-from davsql.store.stats import Large, Stats
+from davsql.doctor.finding import human_age
+from davsql.store.stats import Check, Large, Stats
 
 
 @click.command(short_help="Show figures about a store.")
@@ -28,7 +29,9 @@ def stats(target: Target, *, is_json: bool) -> None:
     with target.open(read_only=True) as store:
         found = store.stats()
     if is_json:
-        large = {name: [each._asdict() for each in getattr(found, name)] for name in ("most_members", "most_bytes")}
+        large = {
+            name: [each._asdict() for each in getattr(found, name)] for name in ("checks", "most_members", "most_bytes")
+        }
         click.echo(json.dumps(found._asdict() | large))
         return
     lines = list(_figures(found))
@@ -41,8 +44,8 @@ def _figures(found: Stats) -> Iterator[tuple[str, str]]:
     """Names and values; a heading has none."""
     for name, value in found._asdict().items():
         match name, value:
-            case (("most_members" | "most_bytes"), _):
-                yield from _largest(name, value)
+            case _, tuple():
+                yield from map(_last, value) if name == "checks" else _largest(name, value)
             case (("queue_size" | "readers_in_use"), _):
                 pass  # beside the figure that it belongs to
             case "queue_depth", _:
@@ -59,6 +62,11 @@ def _figures(found: Stats) -> Iterator[tuple[str, str]]:
                 yield name.removesuffix("_bytes").replace("_", " "), human_size(value)
             case _:
                 yield name.replace("_", " "), f"{value:,}"
+
+
+def _last(check: Check) -> tuple[str, str]:
+    age = "" if check.age_s is None else f", {human_age(max(0, check.age_s))} ago"
+    return check.name.replace("_", " "), check.outcome + age
 
 
 def _largest(name: str, collections: tuple[Large, ...]) -> Iterator[tuple[str, str]]:

@@ -22,6 +22,7 @@ FREE_SHARE_MAX = 0.25  # the guide's: beyond, a full VACUUM is worth it
 FREE_BYTES_MIN = 256 * 1024 * 1024  # below, nobody minds
 GARBAGE_AGE_S = DAY_S  # beyond the grace: nobody collects
 BACKUP_AGE_S = 7 * DAY_S  # of one made by hand
+UNSAVED_S = DAY_S  # that a new store may be without a backup
 BACKUP_GRACE = timedelta(hours=2)  # that a scheduled one may be late
 CLOCK_BEHIND_S = 60.0
 
@@ -161,7 +162,7 @@ def _backup(facts: Facts, options: BackupOptions, replica_url: str | None, now_n
     if options.folder is not None and not options.folder.is_dir():
         return failed("backup", f"{options.folder} does not exist", "make the folder, or mount its disk")
     if record is None or record.finished_at is None:
-        return _no_backup(options, replica_url)
+        return _no_backup(options, replica_url, max(0.0, (now_ns - facts.created_at) * NS))
     age_s = max(0.0, (now_ns - record.finished_at) * NS)
     found = f"{human_age(age_s)} ago: {record.detail}"
     if replica_url is None and _is_overdue(record, options, now_ns):
@@ -171,12 +172,17 @@ def _backup(facts: Facts, options: BackupOptions, replica_url: str | None, now_n
     return passed("backup", found)
 
 
-def _no_backup(options: BackupOptions, replica_url: str | None) -> Finding:
+def _no_backup(options: BackupOptions, replica_url: str | None, age_s: float) -> Finding:
     if replica_url is not None:
         return passed("backup", "a replica is kept")
+    is_young = age_s < UNSAVED_S
     if options.folder is not None:
-        return warned("backup", f"none yet; {options.schedule} into {options.folder}", "davsql backup makes one now")
-    return warned("backup", "none was ever made", "davsql backup DEST; on a schedule: [backup] in the configuration")
+        found = f"none yet; {options.schedule} into {options.folder}"
+        return passed("backup", found) if is_young else warned("backup", found, "davsql backup makes one now")
+    advice = "davsql backup DEST; on a schedule: [backup] in the configuration"
+    if is_young:
+        return passed("backup", f"none yet, the store is new; soon: {advice}")
+    return warned("backup", f"none was ever made in {human_age(age_s)}", advice)
 
 
 def _is_overdue(record: TaskRecord, options: BackupOptions, now_ns: int) -> bool:

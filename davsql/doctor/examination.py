@@ -32,6 +32,7 @@ class Settings:
 
 def examine(file: Path, options: StoreOptions, settings: Settings) -> Iterator[Finding]:
     """Look at a store without changing it; it may be served meanwhile."""
+    is_replicated = settings.replica_url is not None
     try:
         facts = look_into(file, options)
     except NotFound as error:
@@ -39,7 +40,8 @@ def examine(file: Path, options: StoreOptions, settings: Settings) -> Iterator[F
     except StoreError as error:
         yield failed("store", str(error), RESTORE)
     else:
+        is_replicated = is_replicated or facts.leaves_checkpoints
         yield passed("store", f"schema {facts.schema_version}, {facts.pages.page_count:,} pages")
         yield from check_database(facts, settings.maintenance, settings.backup, settings.replica_url, time.time_ns())
-    yield from check_host(file)
+    yield from check_host(file, is_replicated=is_replicated)
     yield from check_settings(options, settings.server, settings.admin)

@@ -10,9 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from davsql.doctor.finding import Finding, failed, human_bytes, passed, warned
+from davsql.maintenance.health import LEFT_WAL_BYTES_DEGRADED, WAL_BYTES_DEGRADED
 from davsql.store.facts import library
 
-WAL_BYTES_MAX = 100 * 1024 * 1024
 DISK_FREE_MIN = 100 * 1024 * 1024
 MOUNTS = Path("/proc/mounts")
 
@@ -27,14 +27,14 @@ NETWORK_KINDS = frozenset(
 VOLATILE_KINDS = frozenset(("tmpfs", "ramfs"))
 
 
-def check_host(file: Path) -> Iterator[Finding]:
+def check_host(file: Path, *, is_replicated: bool = False) -> Iterator[Finding]:
     """All of them; those of a file that is not there are left out."""
     yield _sqlite_version()
     yield _distribution()
     if not file.exists():
         return
     real = file.resolve()
-    yield _wal_size(real)
+    yield _wal_size(real, LEFT_WAL_BYTES_DEGRADED if is_replicated else WAL_BYTES_DEGRADED)
     yield _disk_space(real)
     yield _file_mode(real)
     yield _folder_mode(real.parent)
@@ -68,10 +68,10 @@ def _is_installed(distribution: str) -> bool:
     return True
 
 
-def _wal_size(file: Path) -> Finding:
+def _wal_size(file: Path, limit: int) -> Finding:
     wal = file.with_name(file.name + "-wal")
     size = wal.stat().st_size if wal.exists() else 0
-    if size <= WAL_BYTES_MAX:
+    if size <= limit:
         return passed("WAL size", human_bytes(size))
     remedy = "look in the log of davsql serve for checkpoints that fail, and for other programs that read the file"
     return warned("WAL size", f"{human_bytes(size)}: checkpoints do not keep up", remedy)

@@ -83,14 +83,13 @@ class ScheduledBackup(Task):
         how = CopyOptions(is_verified=self._is_verified, rest=GENTLE_REST, is_cancelled=is_cancelled)
         backup = back_up(store.file, file, store.options, how)
         removed = remove_superseded(backup.file, store.file, self._retention)
-        return describe(backup, is_verified=self._is_verified) + (f"; {removed} old removed" if removed else "")
+        return describe(backup, how) + (f"; {removed} old removed" if removed else "")
 
 
-def describe(backup: Backup, *, is_verified: bool) -> str:
+def describe(backup: Backup, how: CopyOptions) -> str:
     """What was done, in a few words."""
     size_mib = backup.snapshot.size_bytes / (1024 * 1024)
-    verified = "verified" if is_verified else "not verified"
-    return f"{backup.file}: {size_mib:,.1f} MiB in {backup.duration_s:.1f} s, {verified}"
+    return f"{backup.file}: {size_mib:,.1f} MiB in {backup.duration_s:.1f} s, {how.verified}"
 
 
 def backup_name(store: Path, now: datetime) -> str:

@@ -19,7 +19,17 @@ from datetime import datetime
 from davsql.errors import StoreDamaged, StoreError, StoreUnavailable
 from davsql.model import ChunkId
 from davsql.store import integrity, presence, space
-from davsql.store.records import TaskRecord, finish_task, note_progress, start_task, task_records
+from davsql.store.records import (
+    INTEGRITY_CHECK,
+    QUICK_CHECK,
+    SCRUB,
+    TaskRecord,
+    end_failures,
+    finish_task,
+    note_progress,
+    start_task,
+    task_records,
+)
 from davsql.store.store import Store
 from davsql.store.trees import NEXT_INODE
 
@@ -60,6 +70,12 @@ def is_older(last: TaskRecord | None, age_s: float) -> bool:
     if last is None or last.finished_at is None:
         return True
     return not 0 <= time.time_ns() - last.started_at < age_s * NS_PER_S
+
+
+def is_check_due(last: TaskRecord | None, interval_s: float) -> bool:
+    """Whether to look for damage again; after some was found every day, as it may have been repaired."""
+    has_failed = last is not None and last.outcome == "failed"
+    return is_older(last, min(interval_s, DAY_S) if has_failed else interval_s)
 
 
 def run_task(task: Task, store: Store, is_cancelled: IsCancelled) -> str:
@@ -153,7 +169,7 @@ class FullVacuum(Task):
 class QuickCheck(Task):
     """quick_check after the store was not closed by the process that had it open last."""
 
-    name = "quick_check"
+    name = QUICK_CHECK
 
     def __init__(self) -> None:
         self._is_done = False
@@ -176,14 +192,15 @@ class IntegrityCheck(Task):
     """integrity_check and foreign_key_check."""
 
     interval_s: float
-    name = "integrity_check"
+    name = INTEGRITY_CHECK
 
     def is_due(self, store: Store, last: TaskRecord | None) -> bool:
         del store
-        return is_older(last, self.interval_s)
+        return is_check_due(last, self.interval_s)
 
     def run(self, store: Store, is_cancelled: IsCancelled) -> str:
         integrity.integrity_check(store, is_cancelled)
+        store.write(lambda tx: end_failures(tx, (QUICK_CHECK,), "an integrity_check found nothing"))
         return ""
 
 
@@ -193,12 +210,12 @@ class Scrub(Task):
 
     interval_s: float
     bytes_per_s: float
-    name = "scrub"
+    name = SCRUB
     slice_s = 60.0
 
     def is_due(self, store: Store, last: TaskRecord | None) -> bool:
         del store
-        return is_older(last, self.interval_s)
+        return is_check_due(last, self.interval_s)
 
     def run(self, store: Store, is_cancelled: IsCancelled) -> str:
         position, damaged = self._resume(store)

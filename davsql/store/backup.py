@@ -30,6 +30,7 @@ from davsql.store.connection import Role, create_copy, open_connection, open_cop
 from davsql.store.exclusion import leftovers, require_unused
 from davsql.store.migrate import known_version
 from davsql.store.options import StoreOptions
+from davsql.store.rehash import rehash
 from davsql.store.replication import obeying_mark
 from davsql.store.transaction import ReadTx, translated
 
@@ -49,12 +50,20 @@ class CopyOptions:
     """How a copy is made."""
 
     is_verified: bool = True  # quick_check, and the counts of the snapshot, in the copy
+    is_deep: bool = False  # also every byte, when it is verified
     may_replace: bool = False  # a file that has the name already
     rest: float = (
         0.0  # after each step, as a multiple of the time it took: leaves the disk to others, lengthens the WAL
     )
     progress: Callable[[int, int], None] = lambda _done_bytes, _total_bytes: None
     is_cancelled: Callable[[], bool] = lambda: False
+
+    @property
+    def verified(self) -> str:
+        """How the copy is verified, in words."""
+        if not self.is_verified:
+            return "not verified"
+        return "every byte verified" if self.is_deep else "verified"
 
 
 class Snapshot(NamedTuple):
@@ -295,15 +304,26 @@ def _verify(part: Path, expected: Snapshot, options: StoreOptions, how: CopyOpti
             except apsw.InterruptError:
                 raise Cancelled("the copy was stopped while it was verified") from None
             connection.set_progress_handler(None)
+            if how.is_deep and not problems:
+                problems = _rehash(connection, how)
             found = _snapshot(connection)
             journal_mode = connection.pragma("journal_mode")
     finally:
         connection.close()
     if problems:
-        raise StoreDamaged(f"the copy is damaged and was taken away again: {problems[0]}; run `davsql check`")
+        raise StoreDamaged(f"the copy is damaged and was taken away again: {problems[0]}; run `davsql check --deep`")
     if (found, journal_mode) != (expected, "delete"):
         raise StoreDamaged(f"the copy is not the store and was taken away again: {found} is not {expected}")
     require_header(part, expected.size_bytes)
+
+
+def _rehash(connection: apsw.Connection, how: CopyOptions) -> list[str]:
+    def progress(done_bytes: int, total_bytes: int) -> None:
+        if how.is_cancelled():
+            raise Cancelled("the copy was stopped while it was verified")
+        how.progress(done_bytes, total_bytes)
+
+    return list(rehash(ReadTx(connection), progress))
 
 
 def require_header(file: Path, size_bytes: int) -> None:

@@ -15,6 +15,7 @@ from davsql.store.connection import MIN_SQLITE, open_copy, require_file
 from davsql.store.migrate import create_schema, schema_version
 from davsql.store.options import StoreOptions
 from davsql.store.records import TaskRecord, task_records
+from davsql.store.replication import leaves_checkpoints
 from davsql.store.space import Pages
 from davsql.store.transaction import ReadTx, translated
 
@@ -55,6 +56,7 @@ class Facts(NamedTuple):
     missing: list[str]  # tables, indexes and triggers that the schema has and the file has not
     scanning: list[str]  # constants of SQL that would read a whole table
     write_lock: StoreError | None  # why a transaction could not be begun; None: it could
+    leaves_checkpoints: bool  # to Litestream
     created_at: int
     newest_at: int  # the latest time that davsql, not a client, has written into it
     oldest_orphan_at: int | None
@@ -83,6 +85,7 @@ def look_into(file: Path, options: StoreOptions) -> Facts:
             missing=missing,
             scanning=[] if missing else scanning_queries(connection),
             write_lock=None if options.read_only else _try_write_lock(connection),
+            leaves_checkpoints=leaves_checkpoints(tx),
             created_at=created_at,
             newest_at=max(created_at, *(each or 0 for each in times), *(each.started_at for each in tasks.values())),
             oldest_orphan_at=tx.value(FIRST_ORPHANED),

@@ -36,7 +36,7 @@ SCANS: Mapping[str, str] = {
     "davsql.store.locks.HAS_LOCKS": "ends at the first row",
     "davsql.store.properties.HAS_PROPERTIES": "ends at the first row",
     "davsql.store.locks.DROP_LOCKS_OF_TREE": "as many rows as there are locks: bounded per user",
-    "davsql.store.check.TOTAL_BYTES": "check reads everything",
+    "davsql.store.rehash.TOTAL_BYTES": "check reads everything",
     "davsql.store.backup.COUNT_ROWS": "a count is a count",
 }
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from davsql.store.transaction import ReadTx, WriteTx
 
 Outcome = Literal["ok", "failed"]
+
+QUICK_CHECK, INTEGRITY_CHECK, SCRUB = "quick_check", "integrity_check", "scrub"
 
 
 class TaskRecord(NamedTuple):
@@ -17,6 +21,10 @@ class TaskRecord(NamedTuple):
     finished_at: int | None  # None: interrupted, or still running
     outcome: Outcome | None
     detail: str
+
+    def age_s(self) -> int:
+        """Since it ended, or began when it did not end."""
+        return round((time.time_ns() - (self.finished_at or self.started_at)) / 1e9)
 
 
 START_TASK = """
@@ -49,6 +57,18 @@ ON CONFLICT (name) DO UPDATE SET
 def finish_task(tx: WriteTx, name: str, outcome: Outcome, detail: str = "") -> None:
     """Note how a task ended; one that was not noted as begun is noted whole."""
     tx.change(FINISH_TASK, {"name": name, "now": tx.now, "outcome": outcome, "detail": detail})
+
+
+END_FAILURE = """
+UPDATE tasks SET started_at = :now, finished_at = :now, outcome = 'ok', detail = :detail
+WHERE name = :name AND outcome = 'failed'
+"""
+
+
+def end_failures(tx: WriteTx, names: Iterable[str], detail: str) -> None:
+    """Something else looked at all that these tasks look at, and it is well: what they found is over."""
+    for name in names:
+        tx.change(END_FAILURE, {"name": name, "now": tx.now, "detail": detail})
 
 
 ALL_TASKS = "SELECT name, started_at, finished_at, outcome, detail FROM tasks ORDER BY name"

@@ -55,8 +55,9 @@ def restore(backup: Path, target: Path, options: StoreOptions, how: CopyOptions 
     target = real_path(Path(os.path.realpath(target)))  # the file, not a link to it
     _require_backup(backup, target)
     _require_replaceable(target, how)
-    with part_copy(copy_source(backup, options), target, options, how) as copy:
-        trial = try_out(copy.file, options)
+    copying = replace(how, is_deep=False)  # which try_out does, after it migrated the copy
+    with part_copy(copy_source(backup, options), target, options, copying) as copy:
+        trial = try_out(copy.file, options, how)
         if trial.violations:
             first = trial.violations[0]
             raise StoreDamaged(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from davsql.store.migrate import GET_META
+from davsql.store.records import INTEGRITY_CHECK, QUICK_CHECK, SCRUB, task_records
 from davsql.store.transaction import ReadTx
 from davsql.store.vitals import Vitals
 
@@ -18,6 +19,14 @@ class Large(NamedTuple):
 
     path: str
     figure: int
+
+
+class Check(NamedTuple):
+    """How one of the checks for damage last ended."""
+
+    name: str
+    outcome: str  # ok, failed, unfinished, never
+    age_s: int | None
 
 
 class Stats(NamedTuple):
@@ -47,6 +56,7 @@ class Stats(NamedTuple):
     readers: int
     cache_hits: int  # of the readers of this process
     cache_misses: int
+    checks: tuple[Check, ...]  # quick_check, integrity_check, scrub
     most_members: tuple[Large, ...]  # collections by the number of their members
     most_bytes: tuple[Large, ...]  # by the size of the files that are their members
 
@@ -95,8 +105,18 @@ def collect(tx: ReadTx, file: Path, look: Callable[[], Vitals]) -> Stats:
         readers=vitals.readers,
         cache_hits=vitals.cache_hits,
         cache_misses=vitals.cache_misses,
+        checks=_checks(tx),
         most_members=most_members,
         most_bytes=most_bytes,
+    )
+
+
+def _checks(tx: ReadTx) -> tuple[Check, ...]:
+    records = task_records(tx)
+    found = [(name, records.get(name)) for name in (QUICK_CHECK, INTEGRITY_CHECK, SCRUB)]
+    return tuple(
+        Check(name, "never", None) if last is None else Check(name, last.outcome or "unfinished", last.age_s())
+        for name, last in found
     )
 
 

@@ -25,13 +25,14 @@ from davsql.store import migrate
 from davsql.store.backup import CopyOptions, back_up
 from davsql.store.check import check
 from davsql.store.exclusion import require_unused
+from davsql.store.records import finish_task, task_records
 from davsql.store.replication import leave_checkpoints, leaves_checkpoints
 from davsql.store.restore import restore
 from davsql.store.store import Store
 from tests.backup.backup_steps import OPTIONS, REPLACING, backup_of, names_in, tree_in, version_of
 from tests.backup.conftest import StartPython
 from tests.data.make_store import CONTENTS
-from tests.store_steps import put, tree
+from tests.store_steps import leave_mark, put, tree
 
 # --- what comes back -----------------------------------------------------------------------------------------------
 
@@ -329,3 +330,56 @@ def test_restore__without_room_changes_nothing(file: Path, small_disk: Path) -> 
     with pytest.raises(StoreFull):
         restore(backup_of(file), small_disk / "store.db", OPTIONS)
     assert names_in(small_disk) == []
+
+
+# --- deep ----------------------------------------------------------------------------------------------------------
+
+
+def damage(file: Path) -> None:
+    connection = apsw.Connection(str(file))
+    connection.execute("UPDATE chunk_data SET data = zeroblob(length(data))")
+    connection.close()
+
+
+def test_restore__deep_refuses_what_rotted_and_names_the_file(file: Path, tmp_path: Path) -> None:
+    backup = backup_of(file)
+    damage(backup)
+    with pytest.raises(StoreDamaged, match=r"rule 15: chunk 1: .* used by /f"):
+        restore(backup, tmp_path / "again.db", OPTIONS, CopyOptions(is_deep=True))
+    assert not (tmp_path / "again.db").exists()
+    restore(backup, tmp_path / "again.db", OPTIONS)  # what there is, on demand
+
+
+def test_restore__deep_tells_how_far_it_is(file: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    how = CopyOptions(is_deep=True, progress=lambda done, total: seen.append((done, total)))
+    restore(backup_of(file), tmp_path / "again.db", OPTIONS, how)
+    assert seen[-1] == (len(b"content"), len(b"content"))
+
+
+@pytest.mark.parametrize("is_deep", [False, True])
+def test_restore__forgets_damage_that_the_copy_has_not(file: Path, tmp_path: Path, is_deep: bool) -> None:
+    with Store.open(file) as store:
+        for task in ("integrity_check", "scrub"):
+            store.write(lambda tx, task=task: finish_task(tx, task, "failed", "rot"))  # type: ignore[misc]
+        leave_mark(store)
+    restored = restore(backup_of(file), tmp_path / "again.db", OPTIONS, CopyOptions(is_deep=is_deep)).file
+    with Store.open(restored) as store:
+        assert store.was_clean
+        with store.read() as tx:
+            failed = {name for name, record in task_records(tx).items() if record.outcome == "failed"}
+    assert failed == (set() if is_deep else {"scrub"})
+
+
+def test_back_up__deep_finds_what_rotted_in_the_store(file: Path, tmp_path: Path) -> None:
+    deep = CopyOptions(is_deep=True)
+    assert tree_in(back_up(file, tmp_path / "good", OPTIONS, deep).file) == {"/f": b"content"}
+    damage(file)
+    with pytest.raises(StoreDamaged, match="used by /f"):
+        back_up(file, tmp_path / "bad", OPTIONS, deep)
+    assert not (tmp_path / "bad").exists()
+    back_up(file, tmp_path / "bad", OPTIONS)
+
+
+def test_back_up__deep_of_an_older_store(old_file: Path, tmp_path: Path) -> None:
+    assert back_up(old_file, tmp_path / "b", OPTIONS, CopyOptions(is_deep=True)).snapshot.schema_version == 1

@@ -7,6 +7,8 @@ import apsw
 import pytest
 
 from davsql.cli.printing import counted, human_size, iso_time, printable
+from davsql.maintenance.health import Status, look_at
+from davsql.store.records import finish_task, start_task
 from davsql.store.store import Store
 from tests.cli.conftest import RunDavsql
 from tests.store_steps import at, put
@@ -64,6 +66,42 @@ def test_stats__counts(davsql: RunDavsql) -> None:
     assert (found["files"], found["logical_bytes"], found["stored_bytes"]) == (3, 5, 3)
     lines = dict(line.rsplit("  ", 1) for line in davsql("stats").out.split("\n\n")[0].splitlines())
     assert {name.strip(): value for name, value in lines.items()}["stored"] == "3 bytes"
+
+
+def test_stats__tell_the_last_checks_and_their_age(davsql: RunDavsql, db: Path) -> None:
+    assert davsql("maintain", "quick-check").code == 0
+    with Store.open(db) as store:
+        store.write(lambda tx: start_task(tx, "scrub"))
+    checks = {each["name"]: each for each in json.loads(davsql("stats", "--json").out)["checks"]}
+    assert (checks["quick_check"]["outcome"], checks["integrity_check"]["outcome"]) == ("ok", "never")
+    assert 0 <= checks["quick_check"]["age_s"] < 60
+    lines = [line.split("  ") for line in davsql("stats").out.splitlines()]
+    shown = {line[0]: line[-1].strip() for line in lines}
+    assert shown["quick check"].startswith("ok, ")
+    assert shown["quick check"].endswith(" s ago")
+    assert shown["integrity check"] == "never"
+    assert shown["scrub"].startswith("unfinished, ")
+
+
+@pytest.mark.parametrize(("arguments", "left"), [((), {"scrub", "backup"}), (("--deep",), {"backup"})])
+def test_check__that_is_clean_ends_what_maintenance_found(
+    davsql: RunDavsql, db: Path, arguments: tuple[str, ...], left: set[str]
+) -> None:
+    with Store.open(db) as store:
+        for task in ("quick_check", "integrity_check", "scrub", "backup"):
+            store.write(lambda tx, task=task: finish_task(tx, task, "failed", "found something"))  # type: ignore[misc]
+        assert davsql("check", *arguments).code == 0  # beside a server
+        health = look_at(store)
+    assert {name for name, record in health.tasks.items() if record.outcome == "failed"} == left
+    assert health.status is Status.DEGRADED
+
+
+def test_check__that_finds_something_ends_nothing(davsql: RunDavsql, db: Path) -> None:
+    with Store.open(db) as store:
+        store.write(lambda tx: finish_task(tx, "integrity_check", "failed", "found something"))
+        store.write(lambda tx: tx.change("UPDATE blobs SET refcount = refcount + 1 WHERE size = 1"))
+        assert davsql("check").code == 1
+        assert look_at(store).status is Status.UNHEALTHY
 
 
 def test_check__says_that_all_is_well(davsql: RunDavsql) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
@@ -11,10 +12,11 @@ import pytest
 from davsql.errors import StoreDamaged, StoreFull, StoreUnavailable
 from davsql.maintenance import tasks, thread
 from davsql.maintenance.gc import collect_garbage
+from davsql.maintenance.health import Status, look_at
 from davsql.maintenance.tasks import Task, run_task
 from davsql.store import space
 from davsql.store.blobs import CHUNK_BYTES
-from davsql.store.records import TaskRecord, task_records
+from davsql.store.records import Outcome, TaskRecord, finish_task, task_records
 from davsql.store.store import Store
 from tests.store_steps import at, leave_mark, put
 
@@ -134,6 +136,26 @@ def test_quick_check__is_due_after_an_unclean_stop_only(store: Store) -> None:
 def test_integrity_check__passes_on_a_sound_store(store: Store) -> None:
     put(store, "/f", different_chunks(3))
     assert run_task(tasks.IntegrityCheck(DAY_S), store, never) == ""
+
+
+def test_integrity_check__that_is_clean_ends_what_quick_check_found(store: Store) -> None:
+    store.write(lambda tx: finish_task(tx, "quick_check", "failed", "page 7"))
+    assert look_at(store).status is Status.UNHEALTHY
+    run_task(tasks.IntegrityCheck(DAY_S), store, never)
+    assert look_at(store).complaints == ()
+
+
+@pytest.mark.parametrize("make", [tasks.IntegrityCheck, lambda interval_s: tasks.Scrub(interval_s, FAST)])
+@pytest.mark.parametrize(
+    ("outcome", "age_days", "is_due"), [("ok", 2, False), ("failed", 2, True), ("failed", 0, False)]
+)
+def test_check__that_found_damage_is_due_every_day(
+    store: Store, make: Callable[[float], Task], outcome: Outcome, age_days: float, is_due: bool
+) -> None:
+    """What was found may have been repaired, by sending the same bytes again."""
+    at_ns = time.time_ns() - int(age_days * DAY_S * tasks.NS_PER_S)
+    task = make(7 * DAY_S)
+    assert task.is_due(store, TaskRecord(task.name, at_ns, at_ns, outcome, "")) is is_due
 
 
 def test_integrity_check__is_cancelled_within_a_step(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

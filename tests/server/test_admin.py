@@ -161,6 +161,15 @@ def test_ready__degraded_while_the_wal_is_large(ask: Ask, store: Store, monkeypa
     assert ready(ask) == (200, "healthy", [])
 
 
+def test_ready__lets_the_wal_of_a_replicated_store_be_larger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "WAL_BYTES_DEGRADED", 2 * 1024 * 1024)
+    with Store.open(tmp_path / "r.db", StoreOptions(leaves_checkpoints=True), create=True) as replicated:
+        put(replicated, "/a", os.urandom(3_000_000))
+        assert look_at(replicated).complaints == ()
+        monkeypatch.setattr(health, "LEFT_WAL_BYTES_DEGRADED", 2 * 1024 * 1024)
+        assert look_at(replicated).status is Status.DEGRADED
+
+
 def test_ready__degraded_while_commands_pile_up(tmp_path: Path, server: LiveServer) -> None:
     options = StoreOptions(queue_size=3)
     with (
@@ -267,11 +276,13 @@ def test_ready__tells_of_the_disk(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> 
     assert complaints[0].endswith(" KiB are free on the disk of the store")
 
 
-def test_ready__tells_the_last_integrity_check_and_its_age(ask: Ask, store: Store) -> None:
-    store.write(lambda tx: start_task(tx, "integrity_check"))
-    assert share_of(ask)["integrity_check"]["outcome"] == "unfinished"
-    store.write(lambda tx: finish_task(tx, "integrity_check", "ok"))
-    found = share_of(ask)["integrity_check"]
+@pytest.mark.parametrize("check", ["integrity_check", "quick_check", "scrub"])
+def test_ready__tells_the_last_check_and_its_age(ask: Ask, store: Store, check: str) -> None:
+    assert share_of(ask)[check] is None
+    store.write(lambda tx: start_task(tx, check))
+    assert share_of(ask)[check]["outcome"] == "unfinished"
+    store.write(lambda tx: finish_task(tx, check, "ok"))
+    found = share_of(ask)[check]
     assert found["outcome"] == "ok"
     assert 0 <= found["age_s"] < 60
     assert ready(ask)[1] == "healthy"
