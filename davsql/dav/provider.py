@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from wsgidav.dav_provider import DAVProvider
@@ -21,10 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# environ keys by which the application and its providers talk to each other
+# the environ key by which the application tells its providers
 PATH_KEY = "davsql.path"  # DavPath within the share, parsed once from the raw request target
-BODY_KEY = "davsql.body"  # a body that must be closed in all cases
-FAILURE_KEY = "davsql.failure"  # the error that cut a body short
 
 METHODS: dict[str, Callable[[Request], Response]] = {
     "OPTIONS": options.handle,
@@ -82,11 +80,7 @@ class AnsweringProvider(DAVProvider):  # type: ignore[misc]  # WsgiDAV has no ty
     ) -> Iterable[bytes]:
         """WsgiDAV's way in, after authentication."""
         del default_handler
-        body = deliver(self.answer(environ), environ["REQUEST_METHOD"], start_response)
-        if isinstance(body, tuple):
-            return body
-        environ[BODY_KEY] = body
-        return _until_failure(body, environ)
+        return deliver(self.answer(environ), environ["REQUEST_METHOD"], start_response)
 
     def _with_allow(self, error: HttpError, environ: dict[str, Any]) -> HttpError:
         """RFC 9110 15.5.6: a 405 says what is possible instead."""
@@ -139,14 +133,3 @@ class StoreProvider(AnsweringProvider):
         with self.share.store.snapshot() as view:
             node = view.node(where)
         return None if node is None else make_resource(self, where, node, environ)
-
-
-def _until_failure(body: Iterable[bytes], environ: dict[str, Any]) -> Iterator[bytes]:
-    """Pass a body on and end at its first error, which the application raises again outside of WsgiDAV.
-
-    WsgiDAV would answer the error with a page of its own, in the middle of the content.
-    """
-    try:
-        yield from body
-    except Exception as error:  # noqa: BLE001  # the application raises it again
-        environ[FAILURE_KEY] = error

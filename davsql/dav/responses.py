@@ -13,10 +13,6 @@ if TYPE_CHECKING:
 _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 _WITHOUT_CONTENT = (204, 304)
 
-# WsgiDAV closes the connection after every answer without Content-Length, although 204 must not have one (RFC 9110
-# 8.6) and a chunked one cannot. This stands in for it inside WsgiDAV; `application` takes it out again.
-NO_LENGTH = ("Content-Length", "none")
-
 
 @dataclass(slots=True)
 class Response:
@@ -61,17 +57,13 @@ class HttpError(Exception):
 def deliver(response: Response, method: str, start_response: StartResponse) -> Iterable[bytes]:
     """Start the answer and return its body; a HEAD gets the headers of the GET and no body (RFC 9110 9.3.2)."""
     headers, body = response.headers, response.body
-    if response.status in _WITHOUT_CONTENT:
-        headers.append(NO_LENGTH)
-    elif isinstance(body, bytes):
-        if method != "HEAD" or not _has_length(headers):
-            headers.append(("Content-Length", str(len(body))))
-    elif not _has_length(headers):
-        headers.append(NO_LENGTH)
+    if not isinstance(body, bytes):
+        start_response(_STATUS_LINES[response.status], headers)
+        return body
+    if response.status not in _WITHOUT_CONTENT and (method != "HEAD" or not _has_length(headers)):
+        headers.append(("Content-Length", str(len(body))))
     start_response(_STATUS_LINES[response.status], headers)
-    if not body or (method == "HEAD" and isinstance(body, bytes)):
-        return ()
-    return (body,) if isinstance(body, bytes) else body
+    return (body,) if body and method != "HEAD" else ()
 
 
 def _has_length(headers: list[tuple[str, str]]) -> bool:
