@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from davsql.cli.local_files import StoreFiles
 from davsql.cli.ls import members
 from davsql.cli.target import Target, target_option
 from davsql.cli.transfer import DEFAULT_JOBS, Advance, Transfer, is_fatal
-from davsql.errors import AlreadyExists, DavsqlError, NotFound, SourceChanged
+from davsql.errors import AlreadyExists, DavsqlError, NotFound, SourceChanged, StoreError
 from davsql.model import Node
 from davsql.paths import DavPath, checked_name, lookup_key
 from davsql.store.store import Store
@@ -74,6 +75,9 @@ def import_(context: click.Context, target: Target, source: Path, to: str, jobs:
             own_files = StoreFiles(store.file)
             transfer.expect(sum(each.found.st_size for listing in walk(top, own_files) for each in listing.files))
             _Import(store, transfer).run(walk(top, own_files))
+        with suppress(StoreError):  # a server beside us, which would not notice for long, is in the middle of something
+            store.checkpoint()
+            store.checkpoint(truncate=True)
     if transfer.failures:
         context.exit(1)
 

@@ -78,7 +78,8 @@ class ScheduledBackup(Task):
         if not self._folder.is_dir():  # never made: it would hide that a disk is not mounted
             raise NotFound(f"the folder for backups {self._folder} does not exist; make it, or mount its disk")
         with suppress(StoreBusy):
-            store.checkpoint()  # the copy need not look for pages in the WAL
+            store.checkpoint()  # beside the writer, so that the next one, which stops it, has little to do
+            store.checkpoint(truncate=True)  # the WAL cannot start over while the copy is made
         file = self._folder / backup_name(store.file, datetime.now(UTC))
         how = CopyOptions(is_verified=self._is_verified, rest=GENTLE_REST, is_cancelled=is_cancelled)
         backup = back_up(store.file, file, store.options, how)

@@ -43,6 +43,27 @@ from tests.store_steps import put, tree
 MIB = 1024 * 1024
 
 
+def test_back_up__gets_its_name_when_it_is_on_the_disk(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[tuple[str, list[str]]] = []
+
+    def note(name: str) -> None:
+        original = getattr(backup, name)
+
+        def noted(*arguments: object, **options: object) -> object:
+            result = original(*arguments, **options)
+            done.append((name, [each for each in names_in(tmp_path) if each == "b"]))
+            return result
+
+        monkeypatch.setattr(backup, name, noted)
+
+    for name in ("sync_file", "_verify", "sync_folder"):
+        note(name)
+    back_up(file, tmp_path / "b", OPTIONS)
+    assert done == [("sync_file", []), ("_verify", []), ("sync_folder", ["b"])]
+
+
 # --- what a backup is ----------------------------------------------------------------------------------------------
 
 

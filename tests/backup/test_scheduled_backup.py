@@ -66,6 +66,21 @@ def test_run__leaves_a_verified_backup_named_after_store_and_time(store: Store, 
     assert tree_in(file) == {"/f": b"content"}
 
 
+def test_run__begins_with_an_empty_wal(store: Store, folder: Path, tmp_path: Path) -> None:
+    put(store, "/f", bytes(100_000))
+    assert store.wal_bytes > 0
+    task_for(folder).run(store, never)
+    assert store.wal_bytes == 0
+    (tmp_path / "more").mkdir()
+    with store.read() as tx:  # somebody keeps it: the backup is made all the same
+        tx.rows("SELECT * FROM nodes")
+        put(store, "/g", b"x")
+        task_for(tmp_path / "more").run(store, never)
+    assert store.wal_bytes > 0
+    (file,) = backups_in(tmp_path / "more", store.file).values()
+    assert tree_in(file).keys() == {"/f", "/g"}
+
+
 def test_run__removes_what_the_rule_does_not_keep_and_nothing_else(store: Store, folder: Path) -> None:
     for name in FOREIGN:
         (folder / name).write_bytes(b"not ours")

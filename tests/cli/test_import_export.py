@@ -119,6 +119,12 @@ def test_second_run__copies_what_changed(davsql: RunDavsql, tmp_path: Path, sour
     assert state(tmp_path / "target") == state(source)
 
 
+def test_import__beside_a_server_leaves_no_long_wal(davsql: RunDavsql, tmp_path: Path, source: Path) -> None:
+    with Store.open(tmp_path / "davsql.db", create=True):
+        assert davsql("import", source).code == 0
+        assert (tmp_path / "davsql.db-wal").stat().st_size < 100_000  # the closing mark
+
+
 def test_import__leaves_out_links_and_special_files(davsql: RunDavsql, tmp_path: Path, db: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()

@@ -18,6 +18,7 @@ from davsql.store import space
 from davsql.store.blobs import CHUNK_BYTES
 from davsql.store.records import Outcome, TaskRecord, finish_task, task_records
 from davsql.store.store import Store
+from davsql.store.transaction import WriteTx
 from tests.store_steps import at, leave_mark, put
 
 DAY_S = tasks.DAY_S
@@ -218,6 +219,27 @@ def test_incremental_vacuum__gives_free_pages_back_and_keeps_some(store: Store) 
         found = space.pages(tx)
     assert keep_bytes - found.page_size <= found.free_bytes <= keep_bytes
     assert not task.is_due(store, None)
+
+
+def test_incremental_vacuum__works_in_short_steps_and_stops_between_them(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, "/big", different_chunks(80))
+    store.delete(at("/big"))
+    collect_garbage(store, grace_s=-1, upload_expiry_s=0)
+    asked: list[int] = []
+
+    def free(tx: WriteTx, limit: int) -> int:
+        asked.append(limit)
+        return free_pages(tx, limit)
+
+    free_pages = space.free_pages
+    monkeypatch.setattr(space, "free_pages", free)
+    tasks.IncrementalVacuum(0).run(store, lambda: len(asked) == 3)
+    assert asked == [tasks.VACUUM_STEP_PAGES] * 3
+    tasks.IncrementalVacuum(0).run(store, never)
+    with store.read() as tx:
+        assert space.pages(tx).free_count == 0
 
 
 def test_full_vacuum__is_due_in_its_window_when_a_quarter_is_free(store: Store) -> None:

@@ -54,6 +54,29 @@ def test_maintenance__keeps_the_wal_short(store: Store, monkeypatch: pytest.Monk
     maintenance.stop()
 
 
+def test_maintenance__empties_the_wal_when_nobody_writes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thread_module, "QUIET_S", 0.02)
+    maintenance = Maintenance(store, MaintenanceOptions())
+    put(store, "/f", b"x" * 200_000)
+    wal = store.file.with_name(store.file.name + "-wal")
+    assert wal.stat().st_size > 200_000
+    maintenance.start()
+    until(lambda: wal.stat().st_size == 0)
+    maintenance.stop()
+
+
+def test_maintenance__logs_what_a_task_did(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(thread_module, "TASKS_POLL_S", 0.01)
+    maintenance = Maintenance(store, MaintenanceOptions())
+    with caplog.at_level(logging.INFO):
+        maintenance.start()
+        until(lambda: f"scrub of {store.file} is done: " in caplog.text)
+        maintenance.stop()
+    assert f"integrity_check of {store.file} is done" in caplog.text
+
+
 @pytest.mark.parametrize("error", [StoreBusy("busy"), StoreFull("full"), TypeError("a bug")])
 def test_maintenance__survives_errors(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
