@@ -32,7 +32,8 @@ def mkcol(store: Store, path: str) -> Node:
 
 def leave_mark(store: Store) -> None:
     """As if a process that wrote to the store had been killed."""
-    store.write(lambda tx: tx.change(SET_META, (new_mark(), "0")))
+    key, process = new_mark()
+    store.write(lambda tx: tx.change(SET_META, (key, process + "0")))
 
 
 def read(store: Store, path: str) -> bytes:

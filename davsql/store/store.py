@@ -153,7 +153,7 @@ class Store:
             migration_backup = upgrade(connection, file, options)
             options = replication.obeying_mark(connection, options)
             with translated():
-                unclosed = () if is_in_use else presence.marks(ReadTx(connection))
+                unclosed = presence.left_marks(ReadTx(connection), is_in_use=is_in_use)
             store = cls(file, options, connection, unclosed)
             store.migration_backup = migration_backup
             return store

@@ -307,7 +307,7 @@ class Writer:
         try:
             connection.execute("BEGIN IMMEDIATE")
             if not self._is_marked:
-                connection.execute(SET_META, (self._mark, str(time.time_ns())))
+                connection.execute(SET_META, self._mark)
             outcomes = [self._attempt(pending, alone=len(batch) == 1) for pending in batch]
             if connection.in_transaction:
                 connection.execute("COMMIT")
@@ -329,7 +329,7 @@ class Writer:
             return
         try:
             self._connection.set_busy_timeout(MARK_TIMEOUT_MS)
-            self._connection.execute(DELETE_MARK, (self._mark,))
+            self._connection.execute(DELETE_MARK, self._mark[:1])
         except apsw.Error as error:
             _log.warning("the store is not marked as closed, the next start will check it: %s", error)
 

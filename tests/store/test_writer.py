@@ -15,8 +15,7 @@ from davsql.store import migrate
 from davsql.store import writer as writer_module
 from davsql.store.connection import Role, create_file, open_connection
 from davsql.store.options import StoreOptions
-from davsql.store.presence import marks
-from davsql.store.transaction import ReadTx, WriteTx
+from davsql.store.transaction import WriteTx
 from davsql.store.writer import Pending, Writer
 
 INSERT = "INSERT INTO meta (key, value) VALUES (?, '')"
@@ -47,10 +46,11 @@ class Rig:
         """What another connection sees."""
         other = apsw.Connection(str(self.file), flags=apsw.SQLITE_OPEN_READONLY)
         try:
-            found = {str(key) for (key,) in other.execute("SELECT key FROM meta")} - set(marks(ReadTx(other)))
+            found = {str(key) for (key,) in other.execute("SELECT key FROM meta")}
         finally:
             other.close()
-        return found - {"schema_version", "store_id", "created_at"}
+        marks = {key for key in found if key.startswith("writing ")}
+        return found - marks - {"schema_version", "store_id", "created_at"}
 
     def hold(self) -> threading.Event:
         """Keep the writer busy until the event is set; what is submitted meanwhile becomes one batch."""
