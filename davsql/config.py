@@ -17,6 +17,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from davsql.dav.access import RuleOptions, with_everything
 from davsql.dav.request import DavOptions
 from davsql.errors import ConfigError, InvalidPath, NameTooLong
 from davsql.maintenance.backup import BackupOptions
@@ -52,6 +53,14 @@ class ShareOptions:
     name: str  # one name of a path; "" for the root
     db: Path
     read_only: bool = False
+    users: tuple[str, ...] = ()  # who may do everything here
+    groups: tuple[str, ...] = ()
+    rule: tuple[RuleOptions, ...] = ()  # tables [[share.rule]]
+
+    @property
+    def rules(self) -> tuple[RuleOptions, ...]:
+        """All rules, that of `users` and `groups` too."""
+        return (*with_everything(self.users, self.groups), *self.rule)
 
     @property
     def mount(self) -> str:
@@ -164,10 +173,26 @@ class _Reader:
             for required in ("name", "db"):
                 if required not in values:
                     raise ConfigError(f"{self._file}: {key}.{required} is missing")
-            share = self._options(key, ShareOptions("", Path()), values)
-            shares.append(replace(share, name=self._share_name(key, share.name)))
+            own = {name: value for name, value in values.items() if name != "rule"}
+            share = self._options(key, ShareOptions("", Path()), own)
+            rules = self._rules(f"{key}.rule", values.get("rule", []))
+            shares.append(replace(share, name=self._share_name(key, share.name), rule=rules))
         self._refuse_clashes(shares)
         return tuple(shares)
+
+    def _rules(self, key: str, tables: object) -> tuple[RuleOptions, ...]:
+        if not isinstance(tables, list):
+            raise self._error(key, "expected tables [[share.rule]]", tables)
+        rules = []
+        for number, table in enumerate(tables, start=1):
+            values = self._table(f"{key}[{number}]", table)
+            self._refuse_unknown(f"{key}[{number}]", values, [each.name for each in fields(RuleOptions)])
+            if "allow" not in values:
+                raise ConfigError(f"{self._file}: {key}[{number}].allow is missing; an empty list allows nothing")
+            if not values.get("users") and not values.get("groups"):
+                raise ConfigError(f"{self._file}: {key}[{number}] names nobody: users or groups is missing")
+            rules.append(self._options(f"{key}[{number}]", RuleOptions(), values))
+        return tuple(rules)
 
     def _share_name(self, key: str, name: str) -> str:
         if name in ("", "/"):
@@ -224,6 +249,10 @@ class _Reader:
             if value not in get_args(wanted):
                 raise self._error(key, "expected one of " + ", ".join(map(repr, get_args(wanted))), value)
             return value
+        if get_origin(wanted) is tuple:  # of any length, of one type
+            if not isinstance(value, list):
+                raise self._error(key, "expected a list", value)
+            return tuple(self._value(key, each, get_args(wanted)[0]) for each in value)
         if wanted is Path:
             return self._path(key, value)
         if wanted in (int, float):

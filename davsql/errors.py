@@ -89,6 +89,10 @@ class IsCollection(StoreError):
     """The path names a collection where a file is needed."""
 
 
+class NotAllowed(StoreError):
+    """The rules do not allow it to whoever asks."""
+
+
 class ForbiddenTarget(StoreError):
     """The root cannot be deleted, moved or replaced; nor can a tree be copied or moved onto or into itself."""
 

@@ -12,6 +12,7 @@ from enum import Enum, IntEnum
 from functools import cached_property
 from typing import Any, NamedTuple, NewType
 
+from davsql.access import FULL_ACCESS, Access
 from davsql.paths import DavPath
 
 Inode = NewType("Inode", int)
@@ -251,10 +252,11 @@ NO_PRECONDITIONS = Preconditions()
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """What must hold, inside the transaction, for a change to happen: the request's conditions and who asks."""
+    """What must hold, inside the transaction, for a change to happen: the request's conditions, and rights."""
 
     preconditions: Preconditions = NO_PRECONDITIONS
     principal: str = ""  # "" is the anonymous user
+    access: Access = FULL_ACCESS
 
 
 NO_GUARD = Guard()

@@ -10,10 +10,11 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "davsql"
 
-BASE = {"", "errors", "model", "paths", "counters"}
+BASE = {"", "access", "errors", "model", "paths", "counters"}
 MAY_IMPORT = {
     "": set[str](),
     "__main__": {"cli"},
+    "access": BASE,
     "errors": BASE,
     "model": BASE,
     "paths": BASE,

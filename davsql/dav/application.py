@@ -15,6 +15,7 @@ from wsgidav.http_authenticator import HTTPAuthenticator
 from wsgidav.mw.base_mw import BaseMiddleware
 from wsgidav.wsgidav_app import WsgiDAVApp
 
+from davsql.dav.access import OpenShare, ShareRules
 from davsql.dav.destination import is_own_origin, split_target
 from davsql.dav.errors import as_http_error, error_response
 from davsql.dav.methods.options import CLASSES
@@ -36,8 +37,13 @@ _SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS", "PROPFIND"))
 logging.getLogger("wsgidav").setLevel(logging.ERROR)
 
 
-def make_application(shares: Mapping[str, Store], options: DavOptions) -> WSGIApplication:
+def make_application(
+    shares: Mapping[str, Store], options: DavOptions, rules: Mapping[str, ShareRules] | None = None
+) -> WSGIApplication:
     """The application that serves stores by their mount paths, "/" or "/name".
+
+    Args:
+        rules: who may do what in each share; None: there are no accounts, and everybody may do everything.
 
     Raises:
         ConfigError: there is no share, a mount path is no name, or "/" stands beside others.
@@ -50,7 +56,7 @@ def make_application(shares: Mapping[str, Store], options: DavOptions) -> WSGIAp
         path = DavPath.from_text(mount)
         if not mount.startswith("/") or len(path.names) > 1 or (path.is_root and len(shares) > 1):
             raise ConfigError(f"the mount path {mount!r} must be /name, or / for the only share")
-        share = Share(path.href().rstrip("/"), store, options)
+        share = Share(path.href().rstrip("/"), store, options, OpenShare() if rules is None else rules[mount])
         key = "/" + "".join(path.keys)
         if key in providers:
             raise ConfigError(f"two shares are named {mount!r}")

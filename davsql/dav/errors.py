@@ -38,6 +38,7 @@ RULES: dict[type[errors.DavsqlError], Rule] = {
     errors.AlreadyExists: Rule(405, "There is a resource already."),
     errors.OverwriteRefused: Rule(412, "The destination exists and Overwrite is F."),
     errors.IsCollection: Rule(405, "This is a collection."),
+    errors.NotAllowed: Rule(403, "You are not allowed to do this here."),
     errors.ForbiddenTarget: Rule(403, "The root stays, and nothing goes onto or into itself."),
     errors.PreconditionFailed: Rule(412, "A condition of the request does not hold."),
     errors.Locked: Rule(423, "A lock protects this resource.", "lock-token-submitted"),

@@ -97,15 +97,18 @@ def error_body(condition: str, hrefs: Sequence[str]) -> bytes:
     return f'{_DECLARATION}<D:error xmlns:D="DAV:">{element}</D:error>'.encode()
 
 
-def active_lock(lock: Lock, root_href: str, now: int) -> str:
-    """One DAV:activelock; the timeout is what remains (RFC 4918 14.1, 14.29)."""
+def active_lock(lock: Lock, root_href: str, now: int, principal: str) -> str:
+    """One DAV:activelock; the timeout is what remains (RFC 4918 14.1, 14.29).
+
+    Only who made the lock is shown its token; nobody else could use it (RFC 4918 6.4, 15.8).
+    """
+    token = f"<D:locktoken><D:href>{escape(lock.token)}</D:href></D:locktoken>" if lock.principal == principal else ""
     depth = "infinity" if lock.is_depth_infinity else "0"
     remaining_s = max(0, math.ceil((lock.expires_at - now) / NS_PER_S))
     return (
         f"<D:activelock><D:locktype><D:write/></D:locktype><D:lockscope><D:{lock.scope.value}/></D:lockscope>"
         f"<D:depth>{depth}</D:depth>{lock.owner_xml or ''}<D:timeout>Second-{remaining_s}</D:timeout>"
-        f"<D:locktoken><D:href>{escape(lock.token)}</D:href></D:locktoken>"
-        f"<D:lockroot><D:href>{escape(root_href)}</D:href></D:lockroot></D:activelock>"
+        f"{token}<D:lockroot><D:href>{escape(root_href)}</D:href></D:lockroot></D:activelock>"
     )
 
 

@@ -63,7 +63,7 @@ def collection_page(request: Request) -> Response:
         NotFound: the collection has gone since it was looked at.
     """
     after = _after(request)
-    with request.store.snapshot() as view:
+    with request.store.snapshot(request.access) as view:
         node = view.node(request.path)
         if node is None:
             raise NotFound(str(request.path))

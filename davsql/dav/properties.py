@@ -12,6 +12,7 @@ from functools import lru_cache
 from itertools import repeat
 from typing import NamedTuple
 
+from davsql.access import Right
 from davsql.dav.content import type_of_name
 from davsql.dav.dates import http_dates, iso_dates
 from davsql.dav.multistatus import (
@@ -24,6 +25,7 @@ from davsql.dav.multistatus import (
     propstat_close,
     response,
 )
+from davsql.dav.privileges import privilege_set
 from davsql.dav.xmlbody import PropertyName, PropfindRequest
 from davsql.model import DeadProperty, Inode, Nodes
 
@@ -34,14 +36,16 @@ class Group(NamedTuple):
     Attributes:
         hrefs: percent-encoded and escaped, one for each node.
         locks: the content of lockdiscovery, of nodes that are covered by a lock.
+        rights: what whoever asks may do with each, if `Plan.needs_rights`.
     """
 
     nodes: Nodes
     hrefs: Sequence[str]
     locks: Mapping[Inode, str]
+    rights: Mapping[Inode, Right]
 
     def picked(self, places: Sequence[int]) -> Group:
-        return Group(self.nodes.picked(places), [self.hrefs[place] for place in places], self.locks)
+        return Group(self.nodes.picked(places), [self.hrefs[place] for place in places], self.locks, self.rights)
 
 
 Column = Callable[[Group], Iterable[str]]  # a string for each node
@@ -56,6 +60,7 @@ SUPPORTED_LOCK = (
 
 DISPLAYNAME = "displayname"
 LOCKDISCOVERY = "lockdiscovery"
+PRIVILEGES = "current-user-privilege-set"  # RFC 3744 5.4
 QUOTA = ("quota-available-bytes", "quota-used-bytes")
 
 
@@ -74,6 +79,11 @@ def _locks(group: Group) -> Iterable[str]:
     return [f"<D:lockdiscovery>{locks}</D:lockdiscovery>" if locks else "<D:lockdiscovery/>" for locks in found]
 
 
+def _privileges(group: Group) -> Iterable[str]:
+    columns = zip(group.nodes.inodes, group.nodes.digests, strict=True)
+    return [privilege_set(group.rights[inode], is_collection=digest is None) for inode, digest in columns]
+
+
 def _element(name: str, column: Column) -> Parts:
     return f"<D:{name}>", column, f"</D:{name}>"
 
@@ -84,7 +94,7 @@ _SHARED: dict[str, Parts] = {
     "getlastmodified": _element("getlastmodified", lambda group: http_dates(group.nodes.modified_at)),
     "supportedlock": (SUPPORTED_LOCK,),
 }
-# What files and collections have by themselves, without lockdiscovery and quota, which need more than the node.
+# What files and collections have by themselves; locks, privileges and quota need more than the node.
 _OF_FILES: dict[str, Parts] = {
     "resourcetype": ("<D:resourcetype/>",),
     **_SHARED,
@@ -95,7 +105,7 @@ _OF_FILES: dict[str, Parts] = {
 _OF_COLLECTIONS: dict[str, Parts] = {"resourcetype": ("<D:resourcetype><D:collection/></D:resourcetype>",), **_SHARED}
 
 # RFC 4918 15: what clients cannot set. A display name is theirs to choose: set, it is kept as a dead property.
-PROTECTED = frozenset({*_OF_FILES, LOCKDISCOVERY, *QUOTA}) - {DISPLAYNAME}
+PROTECTED = frozenset({*_OF_FILES, LOCKDISCOVERY, PRIVILEGES, *QUOTA}) - {DISPLAYNAME}
 # DAV:lastmodified is how rclone sets a time (unix seconds). To keep it as a dead property would claim that it worked.
 REFUSED = PROTECTED | {"lastmodified"}
 
@@ -119,6 +129,7 @@ class Plan:
     Attributes:
         needs_dead: dead properties can be part of the answer.
         needs_locks: lockdiscovery is part of the answer.
+        needs_rights: current-user-privilege-set is.
     """
 
     def __init__(self, asked: PropfindRequest, quota: Mapping[str, int] | None = None) -> None:
@@ -127,6 +138,7 @@ class Plan:
         named = dict.fromkeys(asked.names + asked.include)
         is_all = asked.kind == "allprop"
         self.needs_locks = is_all or (DAV, LOCKDISCOVERY) in named
+        self.needs_rights = (DAV, PRIVILEGES) in named
         self.needs_dead = asked.kind != "prop" or any(ns != DAV or name not in PROTECTED for ns, name in named)
         values: dict[str, Parts] = {name: (f"<D:{name}>{value}</D:{name}>",) for name, value in (quota or {}).items()}
         self._files = self._kind_plan(_OF_FILES, named)
@@ -134,7 +146,7 @@ class Plan:
 
     def _kind_plan(self, own: Mapping[str, Parts], named: Mapping[PropertyName, None]) -> _KindPlan:
         if self.asked.kind == "propname":
-            live: dict[str, Parts] = {name: (f"<D:{name}/>",) for name in (*own, LOCKDISCOVERY)}
+            live: dict[str, Parts] = {name: (f"<D:{name}/>",) for name in (*own, LOCKDISCOVERY, PRIVILEGES)}
             return _KindPlan(live, (), _response(live, ""))
         # RFC 4331 3, 4: quota is not part of allprop.
         wanted = [name for name in own if name not in QUOTA] if self.asked.kind == "allprop" else []
@@ -142,7 +154,9 @@ class Plan:
         live = {name: own[name] for name in wanted}
         if self.needs_locks:
             live[LOCKDISCOVERY] = (_locks,)
-        has = {(DAV, name) for name in (*wanted, LOCKDISCOVERY)}
+        if self.needs_rights:
+            live[PRIVILEGES] = (_privileges,)
+        has = {(DAV, name) for name in (*wanted, LOCKDISCOVERY, PRIVILEGES)}
         others = tuple(name for name in named if name not in has)
         missing = propstat(404, "".join(empty_element(*name) for name in others)) if others else ""
         return _KindPlan(live, others, _response(live, missing))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from wsgidav.dav_provider import DAVProvider
 
 from davsql.dav.errors import as_http_error, error_response, internal_error
+from davsql.dav.homes import Homes
 from davsql.dav.methods import copymove, delete, get, lock, mkcol, options, propfind, proppatch, put, unlock
 from davsql.dav.request import Request, Share
 from davsql.dav.resources import StoreLocks, make_resource
@@ -101,6 +102,7 @@ class StoreProvider(AnsweringProvider):
     def __init__(self, share: Share) -> None:
         super().__init__()
         self.share = share
+        self._homes = Homes(share.store)
 
     def __repr__(self) -> str:
         return f"StoreProvider({str(self.share.store.file)!r})"
@@ -111,6 +113,8 @@ class StoreProvider(AnsweringProvider):
         handler = METHODS.get(request.method)
         if handler is None:
             raise HttpError(405, f"{request.method} is not possible here.")
+        if request.access.homes:
+            self._homes.make(request)
         return handler(request)
 
     def allowed_methods(self, environ: dict[str, Any]) -> str:
@@ -130,6 +134,6 @@ class StoreProvider(AnsweringProvider):
             where = DavPath.from_text(path)
         except (InvalidPath, NameTooLong):
             return None
-        with self.share.store.snapshot() as view:
+        with self.share.store.snapshot(self.share.access_of(environ)) as view:
             node = view.node(where)
         return None if node is None else make_resource(self, where, node, environ)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from davsql.access import Access
+from davsql.dav.access import OpenShare, ShareRules
 from davsql.dav.conditions import parse_preconditions
 from davsql.dav.responses import HttpError
-from davsql.model import Guard, Preconditions
+from davsql.model import ANONYMOUS, Guard, Preconditions, Principal
 from davsql.paths import DavPath
 
 if TYPE_CHECKING:
@@ -35,6 +37,11 @@ class Share:
     mount: str  # "" for the root of the server, else "/name", percent-encoded
     store: Store
     options: DavOptions
+    rules: ShareRules | OpenShare = field(default_factory=OpenShare)
+
+    def access_of(self, environ: Mapping[str, Any]) -> Access:
+        """What who asks may do here."""
+        return self.rules.access_of(principal_of(environ))
 
     def href(self, path: DavPath, *, is_collection: bool = False) -> str:
         """The percent-encoded absolute path of a resource, as clients use it."""
@@ -53,6 +60,12 @@ class Share:
         return DavPath(absolute.names[len(mount.names) :]) if absolute.is_within(mount) else None
 
 
+def principal_of(environ: Mapping[str, Any]) -> Principal:
+    """Who asks, as authentication found out."""
+    principal: Principal = environ.get(PRINCIPAL_KEY, ANONYMOUS)
+    return principal
+
+
 class Request:
     """Method, path and headers of a request to one share."""
 
@@ -61,6 +74,8 @@ class Request:
         self.share = share
         self.store = share.store
         self.path = path
+        self.principal = principal_of(environ)
+        self.access = share.rules.access_of(self.principal)
         self.method: str = environ["REQUEST_METHOD"]
         self._preconditions: Preconditions | None = None
 
@@ -73,11 +88,6 @@ class Request:
         return None if value is None else str(value)
 
     @property
-    def principal(self) -> str:
-        """The authenticated user's name, "" for anonymous."""
-        return str(self.environ.get("wsgidav.auth.user_name") or "")
-
-    @property
     def preconditions(self) -> Preconditions:
         """The conditional headers; HttpError 400 when they are malformed."""
         # Not a cached_property: Python 3.11's takes a lock each time.
@@ -88,7 +98,7 @@ class Request:
     @property
     def guard(self) -> Guard:
         """What the store must find true inside the writing transaction."""
-        return Guard(self.preconditions, self.principal)
+        return Guard(self.preconditions, self.principal.name or "", self.access)
 
     def refuse_body(self) -> None:
         """Refuse a body where the method has none: to ignore it could do other than what was asked.

@@ -77,7 +77,7 @@ class CollectionView(_NodeView, DAVCollection):  # type: ignore[misc]  # WsgiDAV
 
     def get_member_names(self) -> list[str]:
         names: list[str] = []
-        with self._share.store.snapshot() as view:
+        with self._share.store.snapshot(self._share.access_of(self.environ)) as view:
             while page := view.members(
                 self.node.inode, after=lookup_key(names[-1]) if names else "", limit=_PAGE_MEMBERS
             ):

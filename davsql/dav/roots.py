@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from davsql.access import Right
 from davsql.dav.conditions import parse_depth
 from davsql.dav.methods import options
 from davsql.dav.multistatus import escape, multistatus
@@ -48,7 +49,8 @@ class RootsProvider(AnsweringProvider):
             # Limits are the same for all shares.
             return self._propfind(Request(environ, self._shares[0], ROOT))
         if method in ("GET", "HEAD"):
-            return page("/", [Row(share.href(ROOT, is_collection=True), f"{share.name}/") for share in self._shares])
+            shares = self._seen(environ)
+            return page("/", [Row(share.href(ROOT, is_collection=True), f"{share.name}/") for share in shares])
         raise HttpError(403, "Shares are made in the configuration of the server.")
 
     def allowed_methods(self, environ: dict[str, Any]) -> str:
@@ -59,6 +61,10 @@ class RootsProvider(AnsweringProvider):
         """Nothing of WsgiDAV's own looks at the list of shares."""
         del path, environ
 
+    def _seen(self, environ: Mapping[str, Any]) -> list[Share]:
+        """The shares in which who asks may read anything."""
+        return [share for share in self._shares if share.access_of(environ).may_anywhere(Right.READ)]
+
     def _propfind(self, request: Request) -> Response:
         depth = parse_depth(request, "infinity")
         if depth == "infinity":
@@ -66,6 +72,7 @@ class RootsProvider(AnsweringProvider):
         plan = plan_without_quota(parse_propfind(read_body(request)))
         nodes, hrefs = [self._node], ["/"]
         if depth == "1":
-            nodes += [share.store.node(ROOT)._replace(name=share.name) for share in self._shares]
-            hrefs += [escape(share.href(ROOT, is_collection=True)) for share in self._shares]
-        return multistatus(plan.responses(Group(Nodes.of(*nodes), hrefs, {}), {}))
+            shares = self._seen(request.environ)
+            nodes += [share.store.node(ROOT)._replace(name=share.name) for share in shares]
+            hrefs += [escape(share.href(ROOT, is_collection=True)) for share in shares]
+        return multistatus(plan.responses(Group(Nodes.of(*nodes), hrefs, {}, {ROOT_INODE: Right.READ}), {}))

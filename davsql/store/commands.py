@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from davsql.access import FULL_ACCESS, Right
 from davsql.errors import (
     AlreadyExists,
     ForbiddenTarget,
     IsCollection,
-    NotFound,
     OverwriteRefused,
     StoreBusy,
     StoreUnavailable,
 )
 from davsql.model import Guard, Inode, LockRequest, LockResult, Node, PropertyUpdate, PutResult
 from davsql.paths import DavPath
-from davsql.store import blobs, locks, nodes, pins, preconditions, properties, trees
+from davsql.store import access, blobs, locks, nodes, pins, preconditions, properties, trees
 from davsql.store.nodes import Chain, Content
 from davsql.store.options import StoreOptions
 from davsql.store.pins import PinId
@@ -31,8 +31,9 @@ def require_put(tx: ReadTx, target: DavPath, guard: Guard, options: StoreOptions
     """Everything that must hold for `put_file`; also asked before a body is read.
 
     Raises:
-        PreconditionFailed, ParentMissing, IsCollection, PathTooDeep, Locked.
+        NotAllowed, PreconditionFailed, ParentMissing, IsCollection, PathTooDeep, Locked.
     """
+    access.require(target, guard.access, Right.WRITE)
     chain = nodes.resolve(tx, target)
     preconditions.require(tx, chain, guard)
     node = chain.target
@@ -76,8 +77,9 @@ def make_collection(
     """Make an empty collection (RFC 4918 9.3).
 
     Raises:
-        AlreadyExists, ParentMissing, PreconditionFailed, PathTooDeep, Locked.
+        NotAllowed, AlreadyExists, ParentMissing, PreconditionFailed, PathTooDeep, Locked.
     """
+    access.require(target, guard.access, Right.WRITE)
     chain = nodes.resolve(tx, target)
     if chain.target is not None:
         raise AlreadyExists(f"{target} exists already")
@@ -90,10 +92,11 @@ def delete(tx: WriteTx, target: DavPath, guard: Guard) -> None:
     """Delete a file, or a collection with all it holds, or nothing (RFC 4918 9.6).
 
     Raises:
-        NotFound, ForbiddenTarget, PreconditionFailed, Locked.
+        NotFound, NotAllowed, ForbiddenTarget, PreconditionFailed, Locked.
     """
     chain = nodes.resolve(tx, target)
-    node = _existing(chain)
+    node = access.require_seen(chain, guard.access)
+    access.require_tree(tx, target, node, guard.access, Right.DELETE)
     preconditions.require(tx, chain, guard)
     if target.is_root:
         raise ForbiddenTarget("the root of a share cannot be deleted")
@@ -116,9 +119,9 @@ def copy(tx: WriteTx, transfer: Transfer, guard: Guard, options: StoreOptions, *
         True when the destination was unmapped, False when it was replaced.
 
     Raises:
-        NotFound, ForbiddenTarget, ParentMissing, OverwriteRefused, PreconditionFailed, PathTooDeep, Locked.
+        NotFound, NotAllowed, ForbiddenTarget, ParentMissing, OverwriteRefused, PreconditionFailed, PathTooDeep, Locked.
     """
-    node, to_chain = _require_copy(tx, transfer, guard, options)
+    node, to_chain = _require_copy(tx, transfer, guard, options, depth_infinity=depth_infinity)
     _clear(tx, to_chain)
     top = trees.copy_top(tx, node, to_chain.parent.inode, transfer.destination.name)
     if depth_infinity and node.is_collection:
@@ -136,7 +139,7 @@ def begin_copy(tx: WriteTx, transfer: Transfer, guard: Guard, options: StoreOpti
     Raises:
         As `copy`.
     """
-    node, _ = _require_copy(tx, transfer, guard, options)
+    node, _ = _require_copy(tx, transfer, guard, options, depth_infinity=True)
     top = trees.copy_top(tx, node, None, transfer.destination.name)
     return node.inode, top, pins.pin_tree(tx, top)
 
@@ -151,8 +154,11 @@ def finish_copy(
 
     Returns and raises: as `copy`.
     """
-    node, to_chain = _require_copy(tx, transfer, guard, options)
+    node, to_chain = _require_copy(tx, transfer, guard, options, depth_infinity=True)
     source, top, pin_id = made
+    # What was in the source for a while only counts as well.
+    access.require_absent(tx, transfer.source, top, guard.access, Right.READ)
+    access.require_absent(tx, transfer.destination, top, guard.access, Right.WRITE)
     if node.inode != source:  # half of the old tree would pass for a copy of the new one
         raise StoreBusy(f"{transfer.source} was replaced during the copy; try again")
     if not pins.unpin(tx, pin_id):
@@ -162,11 +168,16 @@ def finish_copy(
     return to_chain.target is None
 
 
-def _require_copy(tx: ReadTx, transfer: Transfer, guard: Guard, options: StoreOptions) -> tuple[Node, Chain]:
+def _require_copy(
+    tx: ReadTx, transfer: Transfer, guard: Guard, options: StoreOptions, *, depth_infinity: bool
+) -> tuple[Node, Chain]:
     """The node to copy and where to, if the copy may be made."""
     source, destination, overwrite = transfer
     from_chain = nodes.resolve(tx, source)
-    node = _existing(from_chain)
+    node = access.require_seen(from_chain, guard.access)
+    with_members = node if depth_infinity else None
+    access.require_tree(tx, source, with_members, guard.access, Right.READ)
+    access.require_tree(tx, destination, with_members, guard.access, Right.WRITE)
     preconditions.require(tx, from_chain, guard)
     _require_apart(source, destination)
     nodes.require_depth(destination, options.max_depth)
@@ -180,7 +191,9 @@ def move(tx: WriteTx, transfer: Transfer, guard: Guard, options: StoreOptions) -
     """
     source, destination, overwrite = transfer
     from_chain = nodes.resolve(tx, source)
-    node = _existing(from_chain)
+    node = access.require_seen(from_chain, guard.access)
+    access.require_tree(tx, source, node, guard.access, Right.READ | Right.DELETE)
+    access.require_tree(tx, destination, node, guard.access, Right.WRITE)
     preconditions.require(tx, from_chain, guard)
     if source.is_root:
         raise ForbiddenTarget("the root of a share cannot be moved")
@@ -206,10 +219,11 @@ def set_properties(
     """Apply all steps of a PROPPATCH, or none (RFC 4918 9.2).
 
     Raises:
-        NotFound, PreconditionFailed, Locked, TooManyProperties.
+        NotFound, NotAllowed, PreconditionFailed, Locked, TooManyProperties.
     """
     chain = nodes.resolve(tx, target)
-    node = _existing(chain)
+    node = access.require_seen(chain, guard.access)
+    access.require(target, guard.access, Right.WRITE)
     preconditions.require(tx, chain, guard)
     locks.require_writable(tx, chain, guard)
     properties.update_properties(tx, node.inode, updates, options)
@@ -221,16 +235,18 @@ def set_modified_at(tx: WriteTx, target: DavPath, modified_at: int) -> None:
     Raises:
         NotFound.
     """
-    nodes.touch(tx, _existing(nodes.resolve(tx, target)).inode, modified_at)
+    nodes.touch(tx, access.require_seen(nodes.resolve(tx, target), FULL_ACCESS).inode, modified_at)
 
 
 def lock(tx: WriteTx, target: DavPath, request: LockRequest, guard: Guard, options: StoreOptions) -> LockResult:
     """Lock a resource; an unmapped URL becomes an empty file first (RFC 4918 7.3, 9.10).
 
     Raises:
-        PreconditionFailed, LockConflict, ParentMissing, PathTooDeep, Locked, TooManyLocks.
+        NotAllowed, PreconditionFailed, LockConflict, ParentMissing, PathTooDeep, Locked, TooManyLocks.
     """
     chain = nodes.resolve(tx, target)
+    covered = chain.target if request.is_depth_infinity else None
+    access.require_tree(tx, target, covered, guard.access, Right.WRITE)
     preconditions.require(tx, chain, guard)
     locks.require_lockable(tx, chain, request)
     node = chain.target
@@ -247,28 +263,23 @@ def refresh_lock(tx: WriteTx, target: DavPath, timeout_s: int, guard: Guard) -> 
     """Extend a lock (RFC 4918 9.10.2).
 
     Raises:
-        PreconditionFailed, LockNotOwned.
+        NotAllowed, PreconditionFailed, LockNotOwned.
     """
+    access.require(target, guard.access, Right.WRITE)
     chain = nodes.resolve(tx, target)
     preconditions.require(tx, chain, guard)
     return locks.refresh_lock(tx, chain, timeout_s, guard)
 
 
-def unlock(tx: WriteTx, target: DavPath, token: str, principal: str) -> None:
+def unlock(tx: WriteTx, target: DavPath, token: str, guard: Guard) -> None:
     """End a lock (RFC 4918 9.11).
 
     Raises:
         NotFound, LockTokenMismatch, LockNotOwned.
     """
     chain = nodes.resolve(tx, target)
-    _existing(chain)
-    locks.delete_lock(tx, chain, token, principal)
-
-
-def _existing(chain: Chain) -> Node:
-    if chain.target is None:
-        raise NotFound(f"{chain.path} does not exist")
-    return chain.target
+    access.require_seen(chain, guard.access)
+    locks.delete_lock(tx, chain, token, guard.principal)
 
 
 def _require_new_member(tx: ReadTx, chain: Chain, guard: Guard, options: StoreOptions) -> None:
@@ -290,6 +301,8 @@ def _require_destination(tx: ReadTx, destination: DavPath, guard: Guard, *, over
         _ = chain.parent  # ParentMissing
     elif not overwrite:
         raise OverwriteRefused(f"{destination} exists already")
+    else:
+        access.require_tree(tx, destination, chain.target, guard.access, Right.DELETE)
     locks.require_member_change(tx, chain, guard)
     return chain
 

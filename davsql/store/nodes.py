@@ -100,7 +100,7 @@ FROM (SELECT * FROM entries WHERE parent_inode = :parent AND key > :after ORDER 
 
 def members(tx: ReadTx, parent: Inode, *, after: str, limit: int) -> Nodes:
     """Up to `limit` members of a collection in the order of their lookup keys, from the first key above `after`."""
-    return _in_columns(tx, MEMBERS, {"parent": parent, "after": after, "limit": limit})
+    return in_columns(tx, MEMBERS, {"parent": parent, "after": after, "limit": limit})
 
 
 DESCENDANTS = """
@@ -122,11 +122,11 @@ FROM tree AS t CROSS JOIN entries AS e ON e.inode = t.inode
 
 def descendants(tx: ReadTx, top: Inode, limit: int) -> Nodes | None:
     """All nodes below `top`, each after its parent; None when there are more than `limit`."""
-    found = _in_columns(tx, DESCENDANTS, {"top": top, "limit": limit + 1})
+    found = in_columns(tx, DESCENDANTS, {"top": top, "limit": limit + 1})
     return None if len(found) > limit else found
 
 
-def _in_columns(tx: ReadTx, sql: str, bindings: Bindings) -> Nodes:
+def in_columns(tx: ReadTx, sql: str, bindings: Bindings) -> Nodes:
     """Nodes from a query whose one row has a JSON array for each column of Node.
 
     Each row that Python fetches is a moment at which it can lose the GIL to another thread for 5 ms: a thousand rows

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from davsql.access import Access
 from davsql.errors import PreconditionFailed
 from davsql.model import ANYTHING, Anything, EntityTag, Guard, IfTarget, Node, StateCondition, StateList
+from davsql.store.access import seen
 from davsql.store.locks import NS_PER_S, locks_covering
 from davsql.store.nodes import Chain, resolve
 from davsql.store.transaction import ReadTx
@@ -30,13 +32,16 @@ def require(tx: ReadTx, chain: Chain, guard: Guard) -> None:
         raise PreconditionFailed("If-Unmodified-Since: the resource was modified")
     if when.if_none_match is not None and _matches(when.if_none_match, target, weakly=True):
         raise PreconditionFailed("If-None-Match: the resource exists")
-    if when.state_lists is not None and not state_holds(tx, chain, when.state_lists):
+    if when.state_lists is not None and not state_holds(tx, chain, when.state_lists, guard.access):
         raise PreconditionFailed("If: none of its lists holds")
 
 
-def state_holds(tx: ReadTx, chain: Chain, lists: Sequence[StateList]) -> bool:
-    """Whether an If header holds: one of its lists does, all of it (RFC 4918 10.4.3)."""
-    return any(_holds(tx, chain, each) for each in lists)
+def state_holds(tx: ReadTx, chain: Chain, lists: Sequence[StateList], access: Access) -> bool:
+    """Whether an If header holds: one of its lists does, all of it (RFC 4918 10.4.3).
+
+    About other resources than the request's own nobody learns what he may not read: they count as missing.
+    """
+    return any(_holds(tx, chain, each, access) for each in lists)
 
 
 def _matches(tags: tuple[EntityTag, ...] | Anything, target: Node | None, *, weakly: bool) -> bool:
@@ -49,13 +54,14 @@ def _matches(tags: tuple[EntityTag, ...] | Anything, target: Node | None, *, wea
     return any(tag.opaque == target.etag and (weakly or not tag.is_weak) for tag in tags)
 
 
-def _holds(tx: ReadTx, chain: Chain, states: StateList) -> bool:
+def _holds(tx: ReadTx, chain: Chain, states: StateList, access: Access) -> bool:
     if states.target is IfTarget.REQUEST:
         about: Chain | None = chain
     elif isinstance(states.target, IfTarget):
         about = None
     else:
-        about = resolve(tx, states.target)
+        other = resolve(tx, states.target)
+        about = other if other.target is None or seen(other, access) is not None else None
     return all(_is_true(tx, about, condition) is not condition.negated for condition in states.conditions)
 
 

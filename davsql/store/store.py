@@ -13,8 +13,9 @@ from typing import NamedTuple, Self, TypeVar
 
 import apsw
 
+from davsql.access import FULL_ACCESS, Access
 from davsql.counters import PerThread, UploadTally
-from davsql.errors import IsCollection, NotFound, StoreError
+from davsql.errors import IsCollection, StoreError
 from davsql.model import (
     NO_GUARD,
     DeadProperty,
@@ -29,6 +30,9 @@ from davsql.model import (
     StateList,
 )
 from davsql.paths import DavPath
+from davsql.store import (
+    access as rights,
+)
 from davsql.store import (
     blobs,
     commands,
@@ -68,22 +72,24 @@ class Space(NamedTuple):
 
 
 class Snapshot:
-    """One consistent view of the tree; valid inside the `with` block of `Store.snapshot` only."""
+    """One consistent view of the tree, as far as a principal may see it; valid inside the `with` block of
+    `Store.snapshot` only."""
 
-    def __init__(self, tx: ReadTx) -> None:
+    def __init__(self, tx: ReadTx, access: Access) -> None:
         self._tx = tx
+        self._access = access
 
     def node(self, path: DavPath) -> Node | None:
         """The node at `path`; None when the URL is unmapped."""
-        return nodes.resolve(self._tx, path).target
+        return rights.seen(nodes.resolve(self._tx, path), self._access)
 
     def members(self, parent: Inode, *, after: str = "", limit: int = 10_000) -> Nodes:
         """Up to `limit` members in the order of their lookup keys, from the first key above `after`."""
-        return nodes.members(self._tx, parent, after=after, limit=limit)
+        return rights.members_seen(self._tx, parent, self._access, after=after, limit=limit)
 
     def descendants(self, top: Inode, limit: int) -> Nodes | None:
         """All nodes below `top`, each after its parent; None when there are more than `limit`."""
-        return nodes.descendants(self._tx, top, limit)
+        return rights.descendants_seen(self._tx, top, self._access, limit)
 
     def dead_properties(self, inodes: Sequence[Inode]) -> dict[Inode, list[DeadProperty]]:
         """The dead properties of these nodes; nodes without any are left out."""
@@ -103,7 +109,7 @@ class Snapshot:
 
     def state_holds(self, path: DavPath, lists: Sequence[StateList]) -> bool:
         """Whether an If header holds for a request to `path` (RFC 4918 10.4.3)."""
-        return preconditions.state_holds(self._tx, nodes.resolve(self._tx, path), lists)
+        return preconditions.state_holds(self._tx, nodes.resolve(self._tx, path), lists, self._access)
 
     def path_of(self, inode: Inode) -> DavPath:
         """The path of a node of this snapshot."""
@@ -199,32 +205,32 @@ class Store:
             yield tx
 
     @contextmanager
-    def snapshot(self) -> Iterator[Snapshot]:
+    def snapshot(self, access: Access = FULL_ACCESS) -> Iterator[Snapshot]:
         """Borrow a reader for one consistent view; give it back within milliseconds.
 
         Raises:
             StoreBusy: all readers are busy.
         """
         with self._readers.snapshot() as tx:
-            yield Snapshot(tx)
+            yield Snapshot(tx, access)
 
-    def node(self, path: DavPath) -> Node:
+    def node(self, path: DavPath, access: Access = FULL_ACCESS) -> Node:
         """The node at `path`.
 
         Raises:
             NotFound.
         """
         with self._readers.snapshot() as tx:
-            return _found(nodes.resolve(tx, path).target, path)
+            return rights.require_seen(nodes.resolve(tx, path), access)
 
-    def open_download(self, path: DavPath) -> Download:
+    def open_download(self, path: DavPath, access: Access = FULL_ACCESS) -> Download:
         """Open the content of a file; close it, or use it in a `with` block.
 
         Raises:
             NotFound, IsCollection.
         """
         with self._readers.snapshot() as tx:
-            node = _found(nodes.resolve(tx, path).target, path)
+            node = rights.require_seen(nodes.resolve(tx, path), access)
             if node.blob_id is None:
                 raise IsCollection(f"{path} is a collection")
             blobs.require_content(tx, node, node.blob_id)
@@ -358,6 +364,7 @@ class Store:
 
                 def step(tx: WriteTx, front: list[trees.Pending] = front) -> tuple[int, list[trees.Pending]]:
                     pins.touch_pin(tx, pin_id)
+                    rights.require_still_readable(tx, (each.source for each in front), guard.access)
                     return trees.copy_members(tx, front, trees.STEP_NODES, options.max_depth)
 
                 trees.advance(todo, *self.write(step))
@@ -388,12 +395,13 @@ class Store:
         """See commands.refresh_lock."""
         return self.write(lambda tx: commands.refresh_lock(tx, target, timeout_s, guard))
 
-    def unlock(self, target: DavPath, token: str, principal: str = "") -> None:
+    def unlock(self, target: DavPath, token: str, guard: Guard = NO_GUARD) -> None:
         """See commands.unlock."""
-        self.write(lambda tx: commands.unlock(tx, target, token, principal))
+        self.write(lambda tx: commands.unlock(tx, target, token, guard))
 
-
-def _found(node: Node | None, path: DavPath) -> Node:
-    if node is None:
-        raise NotFound(f"{path} does not exist")
-    return node
+    def make_home(self, home: DavPath) -> None:
+        """See access.make_home; writes only what is missing."""
+        with self._readers.snapshot() as tx:
+            has_home = rights.has_home(tx, home)
+        if not has_home:
+            self.write(lambda tx: rights.make_home(tx, home))

@@ -315,4 +315,5 @@ def test_unlock__of_somebody_elses_lock_is_403(server: LiveServer, store: Store)
     assert unlock(server, "/c/a.txt", f"<{token}>").status == 403
     assert refresh(server, "/c/a.txt", token).status == 403
     assert server.request("PUT", "/c/a.txt", b"x", {"If": f"(<{token}>)"}).status == 423
-    assert shown(server, "/c/a.txt") == [token]
+    with store.snapshot() as view:
+        assert [lock.token for lock in view.locks_covering(at("/c/a.txt"))] == [token]

@@ -88,7 +88,7 @@ def test_error_body__names_condition_and_resources() -> None:
 
 
 def test_active_lock__says_all_of_rfc_4918_14_1() -> None:
-    element = etree.fromstring(prop_body(active_lock(LOCK, "/c/", NOW)))[0]
+    element = etree.fromstring(prop_body(active_lock(LOCK, "/c/", NOW, LOCK.principal)))[0]
     said = {etree.QName(child).localname: "".join(child.itertext()) for child in element}
     assert said == {
         "locktype": "",
@@ -105,7 +105,13 @@ def test_active_lock__says_all_of_rfc_4918_14_1() -> None:
 
 
 def test_active_lock__leaves_out_an_owner_that_was_not_sent() -> None:
-    text = active_lock(LOCK._replace(owner_xml=None, is_depth_infinity=True, expires_at=NOW - 5), "/c", NOW)
+    text = active_lock(LOCK._replace(owner_xml=None, is_depth_infinity=True, expires_at=NOW - 5), "/c", NOW, "")
     assert "owner" not in text
     assert "<D:depth>infinity</D:depth>" in text
     assert "Second-0" in text
+
+
+def test_active_lock__shows_the_token_to_nobody_else() -> None:
+    text = active_lock(LOCK._replace(principal="ann"), "/c/", NOW, "bob")
+    assert "locktoken" not in text
+    assert LOCK.token not in text

@@ -45,7 +45,7 @@ def asking(*asked: str | PropertyName) -> PropfindRequest:
 
 def written(plan: Plan, node: Node, *dead: DeadProperty, locks: str = "") -> dict[int, Properties]:
     """What the plan says about a node."""
-    group = Group(Nodes.of(node), ["/x"], {node.inode: locks} if locks else {})
+    group = Group(Nodes.of(node), ["/x"], {node.inode: locks} if locks else {}, {})
     document = MULTISTATUS_OPEN + "".join(plan.responses(group, {node.inode: dead} if dead else {})) + MULTISTATUS_CLOSE
     found: dict[int, Properties] = {}
     for propstat in etree.fromstring(document.encode())[0].findall(f"{DAV}propstat"):
@@ -97,9 +97,9 @@ def test_plan__include_adds_to_allprop() -> None:
 def test_plan__propname_names_live_and_dead_properties_without_values() -> None:
     said = written(Plan(PropfindRequest("propname")), FILE, TITLE, COLOUR)
     assert set(said) == {200}
-    assert names(said[200]) == OF_FILES | {"{urn:x}colour"}
+    assert names(said[200]) == OF_FILES | {"current-user-privilege-set", "{urn:x}colour"}
     assert all(len(element) == 0 and not element.text for element in said[200].values())
-    assert names(written(Plan(PropfindRequest("propname")), COLLECTION)[200]) == SHARED
+    assert names(written(Plan(PropfindRequest("propname")), COLLECTION)[200]) == SHARED | {"current-user-privilege-set"}
 
 
 def test_plan__prop_answers_only_what_is_asked_and_404_for_the_rest() -> None:
@@ -163,14 +163,14 @@ def test_plan__says_of_many_nodes_what_it_says_of_each_alone(nodes: list[Node], 
         asking("getetag", "displayname", "lockdiscovery", ("urn:x", "colour")),
     ]
     for plan in map(Plan, kinds):
-        found = plan.responses(Group(Nodes.of(*nodes), hrefs, locks), dead)
+        found = plan.responses(Group(Nodes.of(*nodes), hrefs, locks, {}), dead)
         for node, href, text in zip(nodes, hrefs, found, strict=True):
-            assert text == "".join(plan.responses(Group(Nodes.of(node), [href], locks), dead))
+            assert text == "".join(plan.responses(Group(Nodes.of(node), [href], locks, {}), dead))
 
 
 @given(FILES)
 def test_plan__gives_the_values_of_any_file(node: Node) -> None:
-    group = Group(Nodes.of(node, node), encoded_names([node.name] * 2), {})
+    group = Group(Nodes.of(node, node), encoded_names([node.name] * 2), {}, {})
     document = MULTISTATUS_OPEN + "".join(Plan(ALLPROP).responses(group, {})) + MULTISTATUS_CLOSE
     for said in etree.fromstring(document.encode()):
         assert unquote(said.findtext(f"{DAV}href") or "") == node.name

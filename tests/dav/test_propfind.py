@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
+from davsql.access import Access
 from davsql.dav import multistatus
 from davsql.dav.methods import propfind
 from davsql.dav.properties import Group, Plan
@@ -312,9 +313,9 @@ def test_propfind__holds_no_reader_while_the_answer_travels(
     responses_of, snapshot = Plan.responses, Store.snapshot
 
     @contextmanager
-    def counted(self: Store) -> Iterator[object]:
+    def counted(self: Store, access: Access) -> Iterator[object]:
         nonlocal held
-        with snapshot(self) as view:
+        with snapshot(self, access) as view:
             held += 1
             yield view
             held -= 1

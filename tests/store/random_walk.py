@@ -519,7 +519,7 @@ class Walk:
             errors.add(LockTokenMismatch)
         elif found[0].principal != principal:
             errors.add(LockNotOwned)
-        if self.expect(errors, lambda: self.store.unlock(path, token, principal)):
+        if self.expect(errors, lambda: self.store.unlock(path, token, Guard(principal=principal))):
             model.locks.remove(found[0])
 
     def refresh(self) -> None:

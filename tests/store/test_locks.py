@@ -411,10 +411,10 @@ def test_unlock__through_a_member_of_a_depth_0_lock_is_refused(filled: Store) ->
 def test_unlock__by_another_principal_is_refused(filled: Store) -> None:
     token = lock(filled, "/c", guard=Guard(principal="ann")).token
     with refused(filled, LockNotOwned):
-        filled.unlock(at("/c"), token, "bob")
+        filled.unlock(at("/c"), token, Guard(principal="bob"))
     with refused(filled, LockNotOwned):
         filled.unlock(at("/c"), token)
-    filled.unlock(at("/c"), token, "ann")
+    filled.unlock(at("/c"), token, Guard(principal="ann"))
 
 
 def test_unlock__of_nothing_is_not_found(filled: Store) -> None:

@@ -17,5 +17,8 @@ def handle(request: Request) -> Response:
 
 def require_infinite_depth(request: Request) -> None:
     """Refuse a Depth other than infinity for a collection; it means nothing for a file (RFC 4918 9.6.1, 9.9.2)."""
-    if parse_depth(request, "infinity") != "infinity" and request.store.node(request.path).is_collection:
+    if (
+        parse_depth(request, "infinity") != "infinity"
+        and request.store.node(request.path, request.access).is_collection
+    ):
         raise HttpError(400, f"{request.method} of a collection takes no Depth but infinity.")

@@ -26,9 +26,9 @@ def handle_get(request: Request) -> Response:
     """The content of a file, or the page of a collection."""
     _require_state(request)
     try:
-        download = request.store.open_download(request.path)
+        download = request.store.open_download(request.path, request.access)
     except IsCollection:
-        return _collection(request, request.store.node(request.path))
+        return _collection(request, request.store.node(request.path, request.access))
     try:
         return _file(request, download)
     except BaseException:
@@ -39,7 +39,7 @@ def handle_get(request: Request) -> Response:
 def handle_head(request: Request) -> Response:
     """What GET would say, exactly, without the content; Range means nothing here (RFC 9110 14.2)."""
     _require_state(request)
-    node = request.store.node(request.path)
+    node = request.store.node(request.path, request.access)
     if node.is_collection:
         return _collection(request, node)
     refusal = _refusal(request, node)
@@ -151,6 +151,6 @@ def _require_state(request: Request) -> None:
     """The If header counts for reads too (RFC 4918 10.4.1)."""
     lists = request.preconditions.state_lists
     if lists is not None:
-        with request.store.snapshot() as view:
+        with request.store.snapshot(request.access) as view:
             if view.node(request.path) is not None and not view.state_holds(request.path, lists):
                 raise PreconditionFailed("the If header does not hold")

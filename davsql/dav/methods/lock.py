@@ -55,9 +55,9 @@ def _refresh(request: Request) -> Response:
 
 def _answer(request: Request, result: LockResult, status: int, headers: list[tuple[str, str]]) -> Response:
     """The lockdiscovery of the resource, this lock first: clients take the first one for theirs."""
-    now = time.time_ns()
+    now, principal = time.time_ns(), request.principal.name or ""
     shown = "".join(
-        active_lock(each, request.share.href(each.root, is_collection=each.is_collection), now)
+        active_lock(each, request.share.href(each.root, is_collection=each.is_collection), now, principal)
         for each in (result.lock, *result.others)
     )
     body = prop_body(f"<D:lockdiscovery>{shown}</D:lockdiscovery>")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from davsql.access import Right
 from davsql.dav.request import Request
 from davsql.dav.responses import Response
 from davsql.errors import NotFound
@@ -17,27 +18,41 @@ _COLLECTION = (*_READ, "DELETE", "COPY", "MOVE", "PROPPATCH", "LOCK", "UNLOCK")
 _ROOT = (*_READ, "COPY", "PROPPATCH", "LOCK", "UNLOCK")
 _UNMAPPED = ("OPTIONS", "PUT", "MKCOL", "LOCK")
 
+_NEEDED = {
+    **dict.fromkeys(("PUT", "MKCOL", "PROPPATCH", "LOCK", "UNLOCK"), Right.WRITE),
+    **dict.fromkeys(("DELETE", "MOVE"), Right.DELETE),
+}
+
 
 def handle(request: Request) -> Response:
     """Always 200 with an empty body: clients probe URLs that are not mapped yet."""
     headers = [
         ("Allow", allowed_methods(request)),
-        ("DAV", CLASSES_READ_ONLY if request.store.options.read_only else CLASSES),
+        ("DAV", CLASSES if _is_writable(request) else CLASSES_READ_ONLY),
         ("MS-Author-Via", "DAV"),
     ]
     return Response(200, headers)
 
 
+def _is_writable(request: Request) -> bool:
+    """Whether there is a path in the share that the principal may change."""
+    return not request.store.options.read_only and request.access.may_anywhere(Right.WRITE)
+
+
 def allowed_methods(request: Request) -> str:
     """The value of Allow for the request's resource as it is now."""
     try:
-        node: Node | None = request.store.node(request.path)
+        node: Node | None = request.store.node(request.path, request.access)
     except NotFound:
         node = None
-    if request.store.options.read_only:
-        return ", ".join(_READ if node is not None else ("OPTIONS",))
+    methods: tuple[str, ...]
     if node is None:
-        return ", ".join(_UNMAPPED)
-    if not node.is_collection:
-        return ", ".join(_FILE)
-    return ", ".join(_ROOT if request.path.is_root else _COLLECTION)
+        methods = _UNMAPPED
+    elif not node.is_collection:
+        methods = _FILE
+    else:
+        methods = _ROOT if request.path.is_root else _COLLECTION
+    if not _is_writable(request):
+        return ", ".join(name for name in methods if name in _READ)
+    rights = request.access.rights(request.path)
+    return ", ".join(name for name in methods if _NEEDED.get(name, Right.NONE) in rights)

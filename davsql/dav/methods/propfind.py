@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
+from davsql.access import Right
 from davsql.dav import multistatus
 from davsql.dav.conditions import parse_depth
 from davsql.dav.multistatus import escape
@@ -16,7 +17,7 @@ from davsql.dav.responses import HttpError, Response
 from davsql.dav.xmlbody import PropfindRequest, parse_propfind, read_body
 from davsql.errors import NotFound
 from davsql.model import NO_NODES, DeadProperty, Inode, Lock, Node, Nodes
-from davsql.paths import encoded_names, lookup_key
+from davsql.paths import DavPath, encoded_names, lookup_key
 
 if TYPE_CHECKING:
     from davsql.store.store import Snapshot
@@ -34,11 +35,13 @@ class _Page(NamedTuple):
 
     Attributes:
         locks: the content of lockdiscovery, of nodes that are covered by a lock.
+        rights: what whoever asks may do with each, where that matters.
     """
 
     members: Nodes
     dead: Mapping[Inode, Sequence[DeadProperty]]
     locks: Mapping[Inode, str]
+    rights: Mapping[Inode, Right]
 
 
 def handle(request: Request) -> Response:
@@ -51,7 +54,7 @@ def handle(request: Request) -> Response:
     depth = parse_depth(request, "infinity")
     asked = parse_propfind(read_body(request))
     plan = _plan_for(request, asked)
-    with request.store.snapshot() as view:
+    with request.store.snapshot(request.access) as view:
         listing = _Listing(request, plan, _top(request, view))
         if depth == "0" or not listing.top.is_collection:
             first = listing.page(view, NO_NODES)
@@ -78,17 +81,23 @@ class _Listing:
 
     def page(self, view: Snapshot, members: Nodes) -> _Page:
         """Ask the store for what the plan needs about `top` and `members`, each of which follows its parent."""
-        dead = view.dead_properties([self.top.inode, *members.inodes]) if self._plan.needs_dead else {}
+        inodes = [self.top.inode, *members.inodes]
+        rights: Mapping[Inode, Right] = {}
+        if self._plan.needs_rights or not self._request.access.is_full:
+            rights = self._rights(members)
+            # Of what is there only because it leads further, nobody learns more than that.
+            inodes = [inode for inode in inodes if Right.READ in rights[inode]]
+        dead = view.dead_properties(inodes) if self._plan.needs_dead else {}
         locks = self._locks(view, members) if self._plan.needs_locks else {}
-        return _Page(members, dead, locks)
+        return _Page(members, dead, locks, rights)
 
     def responses(self, page: _Page, *, is_paged: bool) -> Iterator[str]:
         """All responses in blocks; where there are further pages, each is a snapshot of its own."""
-        yield from self._plan.responses(Group(Nodes.of(self.top), [self._href], page.locks), page.dead)
+        yield from self._plan.responses(Group(Nodes.of(self.top), [self._href], page.locks, page.rights), page.dead)
         yield from self._blocks(page)
         while is_paged and len(page.members) == PAGE_MEMBERS:
             after = lookup_key(page.members.names[-1])
-            with self._request.store.snapshot() as view:
+            with self._request.store.snapshot(self._request.access) as view:
                 page = self.page(view, view.members(self.top.inode, after=after, limit=PAGE_MEMBERS))
             yield from self._blocks(page)
 
@@ -96,8 +105,20 @@ class _Listing:
         prefixes: dict[Inode | None, str] = {self.top.inode: self._href}
         for start in range(0, len(page.members), BLOCK_MEMBERS):
             nodes = page.members.picked(slice(start, start + BLOCK_MEMBERS))
-            group = Group(nodes, _hrefs(nodes, prefixes), page.locks)
+            group = Group(nodes, _hrefs(nodes, prefixes), page.locks, page.rights)
             yield "".join(self._plan.responses(group, page.dead))
+
+    def _rights(self, members: Nodes) -> dict[Inode, Right]:
+        """What whoever asks may do with the top and with each member."""
+        access, only = self._request.access, Right.READ if self._request.store.options.read_only else Right.ALL
+        paths: dict[Inode | None, DavPath] = {self.top.inode: self._request.path}
+        rights = {self.top.inode: access.rights(self._request.path) & only}
+        for node in members:
+            path = paths[node.parent_inode].child(node.name)
+            rights[node.inode] = access.rights(path) & only
+            if node.is_collection:
+                paths[node.inode] = path
+        return rights
 
     def _locks(self, view: Snapshot, members: Nodes) -> dict[Inode, str]:
         """What lockdiscovery says: a node's own locks and those of depth infinity above it (RFC 4918 6.1, 15.8)."""
@@ -124,7 +145,7 @@ class _Listing:
 
     def _active_lock(self, lock: Lock) -> str:
         root_href = self._request.share.href(lock.root, is_collection=lock.is_collection)
-        return multistatus.active_lock(lock, root_href, self._now)
+        return multistatus.active_lock(lock, root_href, self._now, self._request.principal.name or "")
 
 
 def _hrefs(nodes: Nodes, prefixes: dict[Inode | None, str]) -> list[str]:

@@ -22,5 +22,5 @@ def handle(request: Request) -> Response:
     match = _LOCK_TOKEN.fullmatch((request.header("Lock-Token") or "").strip())
     if match is None:
         raise HttpError(400, "UNLOCK needs the header Lock-Token: <token>.")
-    request.store.unlock(request.path, match[1] or match[2], request.principal)
+    request.store.unlock(request.path, match[1] or match[2], request.guard)
     return Response(204)
