@@ -14,6 +14,7 @@ from davsql.cli.logging_setup import set_up_logging
 from davsql.cli.monitoring import announcement, require_local, start_admin
 from davsql.cli.printing import printable
 from davsql.cli.replicas import open_share
+from davsql.cli.rules import rules_of
 from davsql.cli.target import file_options, load_config, shares_of, tell_of_migration
 from davsql.config import Config, ListenOptions, ShareOptions
 from davsql.dav.application import make_application
@@ -69,7 +70,8 @@ def serve(db: Path | None, config: Path | None, host: str | None, port: int | No
     set_up_logging(configuration.log)
     with ExitStack() as stack:
         watched = _running_stores(stack, shares, configuration)
-        application = make_application(watched.shares, configuration.dav)
+        rules = rules_of(shares, configuration, has_accounts=False)
+        application = make_application(watched.shares, configuration.dav, rules=rules)
         listen = configuration.listen
         server = HttpServer((listen.host, listen.port), application, configuration.server)
         try:

@@ -12,6 +12,7 @@ import click
 
 from davsql.cli.printing import printable
 from davsql.config import Config, ShareOptions, load
+from davsql.dav.access import EVERYBODY
 from davsql.errors import ConfigError
 from davsql.maintenance.backup import BackupOptions
 from davsql.maintenance.litestream import ReplicaOptions, Replicated
@@ -70,7 +71,7 @@ def shares_of(db: Path | None, configuration: Config, config_file: Path | None) 
     """The stores that options and configuration name: that of --db, those of the file, else the default."""
     if db is not None and configuration.shares:
         raise click.UsageError(f"--db cannot be used with {config_file}, which has shares of its own.")
-    return configuration.shares or (ShareOptions("", db or DEFAULT_DB),)
+    return configuration.shares or (ShareOptions("", db or DEFAULT_DB, users=(EVERYBODY,)),)
 
 
 def load_config(config_file: Path | None) -> Config:

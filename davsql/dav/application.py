@@ -38,7 +38,7 @@ logging.getLogger("wsgidav").setLevel(logging.ERROR)
 
 
 def make_application(
-    shares: Mapping[str, Store], options: DavOptions, rules: Mapping[str, ShareRules] | None = None
+    shares: Mapping[str, Store], options: DavOptions, *, rules: Mapping[str, ShareRules] | None = None
 ) -> WSGIApplication:
     """The application that serves stores by their mount paths, "/" or "/name".
 

@@ -75,7 +75,7 @@ def site(shares: Mapping[str, tuple[Store, tuple[RuleOptions, ...]]]) -> Site:
     """Args: shares: by mount path."""
     rules = {mount: ShareRules(mount.strip("/"), each) for mount, (_, each) in shares.items()}
     stores = {mount: store for mount, (store, _) in shares.items()}
-    return Site(make_application(stores, DavOptions(), rules))
+    return Site(make_application(stores, DavOptions(), rules=rules))
 
 
 def one_share(store: Store, *rules: RuleOptions) -> Site:
