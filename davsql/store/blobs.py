@@ -138,14 +138,13 @@ def _insert_chunk(tx: WriteTx, chunk: NewChunk) -> ChunkId:
 
 # --- a good copy of bytes that rotted ------------------------------------------------------------------------------
 
-# A bit that rots in the type of a value makes a text of it.
-STORED_BYTES = "SELECT CASE typeof(data) WHEN 'blob' THEN data END FROM chunk_data WHERE chunk_id = ?"
+STORED_BYTES = "SELECT data FROM chunk_data WHERE chunk_id = ?"
 REPLACE_BYTES = """
 INSERT INTO chunk_data (chunk_id, data) VALUES (:chunk_id, :data)
 ON CONFLICT (chunk_id) DO UPDATE SET data = excluded.data
 """
 LAST_CHUNK = """
-SELECT b.start, c.digest, b.chunk_id, CASE typeof(d.data) WHEN 'blob' THEN d.data END
+SELECT b.start, c.digest, b.chunk_id, d.data
 FROM blob_chunks AS b
 JOIN chunks AS c ON c.chunk_id = b.chunk_id
 LEFT JOIN chunk_data AS d ON d.chunk_id = b.chunk_id
@@ -186,11 +185,32 @@ def require_content(tx: ReadTx, node: Node, blob_id: BlobId) -> None:
         raise StoreDamaged(f"{node.name}: its content is missing or damaged; run `davsql check` and restore a backup")
 
 
+SMALL_CONTENT = """
+SELECT b.start, c.size, c.digest, d.data
+FROM nodes AS n INDEXED BY nodes_blob
+JOIN blob_chunks AS b ON b.blob_id = n.blob_id AND b.start = 0
+JOIN chunks AS c ON c.chunk_id = b.chunk_id AND substr(c.digest, 1, 8) = b.digest_start
+LEFT JOIN chunk_data AS d ON d.chunk_id = b.chunk_id
+WHERE n.blob_id = :blob_id AND n.inode = :inode
+"""
+
+
+def open_content(tx: ReadTx, node: Node, blob_id: BlobId) -> list[StoredChunk]:
+    """See that a file's content is what belongs to it; of a small file, which is one chunk, read it at once.
+
+    Raises:
+        StoreDamaged: as `require_content`.
+    """
+    if 0 < node.size <= CHUNK_BYTES and (rows := tx.rows(SMALL_CONTENT, {"blob_id": blob_id, "inode": node.inode})):
+        return [StoredChunk._make(row) for row in rows]
+    require_content(tx, node, blob_id)
+    return []
+
+
 CHUNKS_FROM = """
-SELECT b.start, c.size, c.digest, CAST(d.data AS BLOB)
+SELECT b.start, c.size, c.digest, d.data
 FROM blob_chunks AS b
-JOIN chunks AS c
-  ON c.chunk_id = b.chunk_id AND typeof(c.size) = 'integer' AND substr(c.digest, 1, 8) = b.digest_start
+JOIN chunks AS c ON c.chunk_id = b.chunk_id AND substr(c.digest, 1, 8) = b.digest_start
 LEFT JOIN chunk_data AS d ON d.chunk_id = b.chunk_id
 WHERE b.blob_id = :blob_id AND b.start >= :first AND b.start < :stop
 ORDER BY b.start LIMIT :limit

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -50,7 +50,7 @@ from davsql.store import (
 from davsql.store.checkpointer import Checkpointer
 from davsql.store.connection import Role, is_plain, open_connection, open_copy, require_file
 from davsql.store.creation import make_store
-from davsql.store.download import READ_BATCH_CHUNKS, Download, Pins
+from davsql.store.download import Download, Pins
 from davsql.store.migrate import require_present_version
 from davsql.store.options import StoreOptions
 from davsql.store.records import finish_task
@@ -198,11 +198,9 @@ class Store:
 
     # --- reading -------------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def read(self, timeout_s: float | None = None) -> Iterator[ReadTx]:
+    def read(self, timeout_s: float | None = None) -> AbstractContextManager[ReadTx]:
         """Borrow a reader for one consistent view in terms of SQL; for the engine's own parts."""
-        with self._readers.snapshot(timeout_s) as tx:
-            yield tx
+        return self._readers.snapshot(timeout_s)
 
     @contextmanager
     def snapshot(self, access: Access = FULL_ACCESS) -> Iterator[Snapshot]:
@@ -233,10 +231,7 @@ class Store:
             node = rights.require_seen(nodes.resolve(tx, path), access)
             if node.blob_id is None:
                 raise IsCollection(f"{path} is a collection")
-            blobs.require_content(tx, node, node.blob_id)
-            first: list[blobs.StoredChunk] = []
-            if 0 < node.size <= blobs.CHUNK_BYTES:  # a small file: its bytes in the same snapshot
-                first = blobs.chunks_from(tx, node.blob_id, 0, node.size, READ_BATCH_CHUNKS)
+            first = blobs.open_content(tx, node, node.blob_id)
             # Pinned before the snapshot ends. GC in between finds a blob that was in use a moment ago and keeps it.
             return Download(node, node.blob_id, self._readers, self._writer, self.pins, first)
 
