@@ -30,6 +30,7 @@ Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 LAST_CHUNK = b"0\r\n\r\n"
 STATUS = re.compile(r"[2-5][0-9][0-9] [\t \x21-\x7e\x80-\xff]*")
 FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+SPECIAL = frozenset(("connection", "content-length", "date", "keep-alive", "server", "transfer-encoding", "upgrade"))
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -145,8 +146,7 @@ class Response:
         """Send the head and the first bytes together; `size` is the whole body's if it is known by now."""
         if self._headers is None:
             raise RuntimeError("the application did not call start_response")
-        if STATUS.fullmatch(self._status) is None:
-            raise ValueError(f"bad status {self._status!r}")
+        check_status(self._status)
         self.code = code = self._status[:3]
         lines, length = self._render_headers(self._headers, is_bodiless=code == "204")
         self._has_body = self._head.method != "HEAD" and code not in ("204", "304")
@@ -172,12 +172,13 @@ class Response:
         """Header lines, and Content-Length if the application gave it."""
         lines: list[str] = []
         length: int | None = None
-        names = set()
+        special = set()
         for name, value in headers:
-            key = lower_name(name)
-            names.add(key)
-            if CONTROL.search(value) is not None:
-                raise ValueError(f"control character in the value of {name}")
+            key, line = header_line(name, value)
+            if key not in SPECIAL:
+                lines.append(line)
+                continue
+            special.add(key)
             if key == "connection":
                 self.keeps_alive = self.keeps_alive and "close" not in value.lower()
                 continue
@@ -189,10 +190,10 @@ class Response:
                     continue  # RFC 9110 8.6: not in a 204
             if key in ("transfer-encoding", "keep-alive", "upgrade"):
                 raise ValueError(f"{name} is not the application's business")
-            lines.append(f"{name}: {value}")
-        if "date" not in names:
-            lines.append(f"Date: {http_date(int(time.time()))}")
-        if "server" not in names:
+            lines.append(line)
+        if "date" not in special:
+            lines.append(date_line(int(time.time())))
+        if "server" not in special:
             lines.append("Server: davsql")
         return lines, length
 
@@ -240,20 +241,34 @@ def error_answer(status: str, text: str, *, is_head: bool = False, extra: str = 
     body = text.encode("utf-8") + b"\n"
     head = (
         f"HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n"
-        f"Date: {http_date(int(time.time()))}\r\nServer: davsql\r\n{extra}Connection: close\r\n\r\n"
+        f"{date_line(int(time.time()))}\r\nServer: davsql\r\n{extra}Connection: close\r\n\r\n"
     )
     return head.encode("latin-1") + (b"" if is_head else body)
 
 
 @lru_cache(maxsize=2)
-def http_date(second: int) -> str:
-    """IMF-fixdate (RFC 9110 5.6.7), made once a second."""
-    return formatdate(second, usegmt=True)
+def date_line(second: int) -> str:
+    """The Date field, an IMF-fixdate (RFC 9110 5.6.7), made once a second."""
+    return f"Date: {formatdate(second, usegmt=True)}"
 
 
+@lru_cache(maxsize=64)
+def check_status(status: str) -> None:
+    """Raise ValueError unless `status` is a code and a reason."""
+    if STATUS.fullmatch(status) is None:
+        raise ValueError(f"bad status {status!r}")
+
+
+# Most fields of most answers are the same.
 @lru_cache(maxsize=1024)
-def lower_name(name: str) -> str:
-    """The name in lower case; ValueError when it is none."""
+def header_line(name: str, value: str) -> tuple[str, str]:
+    """The name in lower case, and the whole field.
+
+    Raises:
+        ValueError: the name is none, or the value would not stay within its line.
+    """
     if FIELD_NAME.fullmatch(name) is None:
         raise ValueError(f"bad header name {name!r}")
-    return name.lower()
+    if CONTROL.search(value) is not None:
+        raise ValueError(f"control character in the value of {name}")
+    return name.lower(), f"{name}: {value}"
