@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from urllib.parse import quote, unquote_to_bytes
 
 from davsql.errors import InvalidPath, NameTooLong, PathTooLong
@@ -51,12 +50,12 @@ def checked_name(name: str) -> str:
 class DavPath:
     """Where a resource is within its share. Equal and hashed by lookup keys; immutable."""
 
-    __slots__ = ("__dict__", "names")
-    names: tuple[str, ...]
+    __slots__ = ("_keys", "names")
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         """Args: names: already checked (see `checked_name`), from the root down."""
         self.names = tuple(names)
+        self._keys: tuple[str, ...] | None = None
 
     @classmethod
     def parse(cls, raw: str) -> DavPath:
@@ -83,10 +82,12 @@ class DavPath:
         """Parse a path as people write it (`/Photos/2026 summer`): no percent-encoding, slashes between names."""
         return cls(checked_name(name) for name in text.split("/") if name)
 
-    @cached_property
+    @property
     def keys(self) -> tuple[str, ...]:
         """The names in lookup form."""
-        return tuple(lookup_key(name) for name in self.names)
+        if self._keys is None:  # not a cached_property: Python 3.11's takes a lock
+            self._keys = tuple([lookup_key(name) for name in self.names])
+        return self._keys
 
     @property
     def is_root(self) -> bool:

@@ -14,10 +14,7 @@ from davsql.cli.main import COMMANDS
 from tests.cli.conftest import RunDavsql
 
 PROJECT = Path(__file__).parents[2]
-NO_STORE = {"token", "user"}  # what they change is the account file
-NEED_A_STORE = sorted(
-    COMMANDS.keys() - {"doctor", "init", "restore", "serve"} - NO_STORE
-)  # the doctor finds it missing
+NEED_A_STORE = sorted(COMMANDS.keys() - {"doctor", "init", "restore", "serve"})  # the doctor finds it missing
 
 
 def arguments_of(command: str, folder: Path) -> list[object]:
@@ -48,9 +45,8 @@ def test_help__has_examples_and_says_where_the_store_is(davsql: RunDavsql, comma
     outcome = davsql(command, "--help")
     assert outcome.code == 0
     assert f"Examples:\n    davsql {command}" in outcome.out.replace("\n      ", "\n    ")
-    if command not in NO_STORE:
-        assert "--db PATH" in outcome.out
-        assert "--config FILE" in outcome.out
+    assert "--db PATH" in outcome.out
+    assert "--config FILE" in outcome.out
 
 
 @pytest.mark.parametrize(
