@@ -17,7 +17,9 @@ from math import inf
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from davsql.accounts.options import AccountOptions
 from davsql.dav.access import RuleOptions, with_everything
+from davsql.dav.peer import ProxyOptions
 from davsql.dav.request import DavOptions
 from davsql.errors import ConfigError, InvalidPath, NameTooLong
 from davsql.maintenance.backup import BackupOptions
@@ -74,6 +76,8 @@ class Config:
 
     listen: ListenOptions = field(default_factory=ListenOptions)
     server: ServerOptions = field(default_factory=ServerOptions)
+    proxy: ProxyOptions = field(default_factory=ProxyOptions)
+    accounts: AccountOptions = field(default_factory=AccountOptions)
     store: StoreOptions = field(default_factory=StoreOptions)
     dav: DavOptions = field(default_factory=DavOptions)
     maintenance: MaintenanceOptions = field(default_factory=MaintenanceOptions)
@@ -86,7 +90,8 @@ class Config:
 
 # Table -> the fields of Config that it fills.
 TABLES: Mapping[str, Sequence[str]] = {
-    "server": ("listen", "server"),
+    "server": ("listen", "server", "proxy"),
+    "accounts": ("accounts",),
     "store": ("store",),
     "dav": ("dav",),
     "maintenance": ("maintenance",),

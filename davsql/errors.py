@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 class DavsqlError(Exception):
     """Base of all errors of davsql."""
 
+    retry_after_s: int | None = None  # when it is worth trying again; None: nobody knows
+
 
 class ConfigError(DavsqlError):
     """The configuration cannot be used; the message names file and key."""
@@ -33,6 +35,37 @@ class SourceChanged(DavsqlError):
 
 class ReplicaError(DavsqlError):
     """The store cannot be replicated, or restored from its replica; the message says why and the remedy."""
+
+
+class InsecureFile(DavsqlError):
+    """Others could read or exchange a file that must be private; the message says how to stop that."""
+
+
+class AccountError(DavsqlError):
+    """An account, group or token is not there, is there already, or cannot be as it was asked for."""
+
+
+# --- logins -------------------------------------------------------------------------------------------------------
+
+
+class LoginRefused(DavsqlError):
+    """Name, password or token is wrong, or the account is disabled: the client is not told which."""
+
+
+class LoginBlocked(DavsqlError):
+    """Too many logins have failed; nothing was looked at."""
+
+    retry_after_s: int
+
+    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class LoginBusy(DavsqlError):
+    """Too many others are logging in; nothing was looked at."""
+
+    retry_after_s = 2
 
 
 # --- requests that cannot be understood ---------------------------------------------------------------------------
@@ -138,7 +171,7 @@ class StoreReadOnly(StoreError):
 
 
 class StoreBusy(StoreError):
-    """The writer's queue or the pool of readers is full; try again after `retry_after_s` seconds."""
+    """The writer's queue or the pool of readers is full."""
 
     retry_after_s = 2
 
@@ -149,6 +182,8 @@ class StoreFull(StoreError):
 
 class StoreUnavailable(StoreError):
     """The store cannot be read or written at the moment (I/O error, closed, shutting down)."""
+
+    retry_after_s = 2
 
 
 class Cancelled(StoreUnavailable):

@@ -106,6 +106,18 @@ def test_load__sets_what_the_file_says_and_leaves_the_rest(tmp_path: Path) -> No
         ("[server]\ntimeout_s = -1\n", "server.timeout_s: expected a number of at least 0, found -1"),
         ("[server]\ntimeout_s = nan\n", "server.timeout_s: expected a number of at least 0, found nan"),
         ("[server]\ntimeout_s = inf\n", "server.timeout_s: expected a number of at least 0, found inf"),
+        (
+            "[server]\ntrusted_proxies = '::1'\n",
+            "server.trusted_proxies: expected a list, found '::1'",
+        ),
+        (
+            "[server]\ntrusted_proxies = [1]\n",
+            "server.trusted_proxies: expected text in quotes, found 1",
+        ),
+        ("[server]\ntrusted_proxies = ['x']\n", "server.trusted_proxies: expected addresses or networks like"),
+        ("[server]\npublic_url = 'x'\n", "server.public_url: expected something like 'https://dav.example.org'"),
+        ("[accounts]\nnever_blocked = ['x']\n", "accounts.never_blocked: expected addresses or networks like"),
+        ("[accounts]\ntrusted_user_header = 'a b'\n", "accounts.trusted_user_header: expected the name of a header"),
         ("[store]\ndurability = 'none'\n", "store.durability: expected one of 'full', 'normal', found 'none'"),
         ("[store]\nread_only = true\n", "store.read_only: unknown key"),
         ("[store]\npage_size = 5000\n", "store.page_size: expected a power of two, found 5000"),

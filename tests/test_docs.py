@@ -75,7 +75,8 @@ def defaults() -> dict[str, Any]:
 def options_of(command: str) -> set[str]:
     found = program.get_command(click.Context(program), command)
     assert found is not None
-    return {name for parameter in found.params for name in parameter.opts} | {"--help", "-h"}
+    below = found.commands.values() if isinstance(found, click.Group) else ()
+    return {name for each in (found, *below) for option in each.params for name in option.opts} | {"--help", "-h"}
 
 
 def rows_below(heading: str, page: Path) -> list[list[str]]:

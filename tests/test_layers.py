@@ -10,25 +10,34 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "davsql"
 
-BASE = {"", "access", "errors", "model", "paths", "counters"}
+BASE = {"", "access", "errors", "model", "networks", "paths", "counters"}
 MAY_IMPORT = {
     "": set[str](),
     "__main__": {"cli"},
     "access": BASE,
     "errors": BASE,
     "model": BASE,
+    "networks": BASE,
     "paths": BASE,
     "counters": BASE,
     "store": BASE,
     "maintenance": BASE | {"store"},
-    "dav": BASE | {"store"},
+    "accounts": BASE | {"store"},
+    "dav": BASE | {"store", "accounts"},
     "server": BASE | {"maintenance", "metrics"},
     "metrics": BASE | {"store", "maintenance"},
     "doctor": BASE | {"store", "maintenance", "server"},
-    "config": BASE | {"store", "maintenance", "dav", "server"},
-    "cli": BASE | {"store", "maintenance", "dav", "server", "metrics", "doctor", "config"},
+    "config": BASE | {"store", "accounts", "maintenance", "dav", "server"},
+    "cli": BASE | {"store", "accounts", "maintenance", "dav", "server", "metrics", "doctor", "config"},
 }
-ONE_PLACE = {"apsw": "store", "wsgidav": "dav", "lxml": "dav", "cheroot": "server", "httptools": "server"}
+ONE_PLACE = {
+    "apsw": "store",
+    "wsgidav": "dav",
+    "lxml": "dav",
+    "cheroot": "server",
+    "httptools": "server",
+    "argon2": "accounts",
+}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

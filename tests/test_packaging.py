@@ -13,7 +13,10 @@ from typing import Any
 import pytest
 
 PROJECT = Path(__file__).parent.parent
-SCRIPTS = ["scripts/serve", "scripts/test", "scripts/lock", "scripts/_env.sh", ".ci/run"]
+SCRIPTS = [
+    *sorted(path.relative_to(PROJECT).as_posix() for path in PROJECT.glob("scripts/*") if path.is_file()),
+    ".ci/run",
+]
 
 
 def locked_packages() -> dict[tuple[str, str], dict[str, Any]]:

@@ -61,11 +61,12 @@ def export(context: click.Context, target: Target, path: str, folder: Path, jobs
 
 def _size_bytes(store: Store, top: Inode) -> int:
     size_bytes = 0
-    waiting = [top]
+    waiting, seen = [top], {top}
     while waiting:
         for node in members(store, waiting.pop()):
             size_bytes += node.size
-            if node.is_collection:
+            if node.is_collection and node.inode not in seen:
+                seen.add(node.inode)
                 waiting.append(node.inode)
     return size_bytes
 
@@ -86,14 +87,17 @@ class _Export:
     def export_tree(self, path: DavPath, top: Node) -> None:
         """Copy everything below a collection into the folder."""
         folders: list[tuple[Path, int]] = []  # that wait for their times
-        waiting = [(path, top, self._top)]
+        waiting, seen = [(path, top, self._top)], {top.inode}
         while waiting:
             source, collection, folder = waiting.pop()
             folders.append((folder, collection.modified_at))
             own_names = self._own_files.names_in(folder)
             for node in self._distinct(source, collection):
                 there = source.child(node.name)
-                if self._take(there, node, folder, own_names):
+                if node.is_collection and node.inode in seen:
+                    self._transfer.failed(there, "it was met before: moved meanwhile, or run `davsql check`")
+                elif self._take(there, node, folder, own_names):
+                    seen.add(node.inode)
                     waiting.append((there, node, folder / node.name))
         self._transfer.wait()
         for folder, modified_at in reversed(folders):  # what a folder holds changes its time, so it comes after

@@ -9,6 +9,7 @@ import click
 
 from davsql.cli.printing import iso_time, printable
 from davsql.cli.target import Target, target_option
+from davsql.errors import StoreDamaged
 from davsql.model import Inode, Node
 from davsql.paths import DavPath, lookup_key
 from davsql.store.store import Store
@@ -34,7 +35,7 @@ def ls(target: Target, path: str, *, is_long: bool, is_recursive: bool, is_json:
     start = DavPath.from_text(path)
     with target.open(read_only=True) as store:
         top = store.node(start)
-        listing = _walk(store, start, top.inode, is_recursive=is_recursive) if top.is_collection else [(start, top)]
+        listing = walk(store, start, top.inode, is_recursive=is_recursive) if top.is_collection else [(start, top)]
         # Names alone in a flat listing, else paths from the collection that was asked for.
         skipped = len(start.names) if top.is_collection else len(start.names) - 1
         for at, node in listing:
@@ -57,10 +58,10 @@ def members(store: Store, inode: Inode) -> Iterator[Node]:
         after = lookup_key(page.names[-1])
 
 
-def _walk(store: Store, path: DavPath, inode: Inode, *, is_recursive: bool) -> Iterator[tuple[DavPath, Node]]:
-    stack = [(path, members(store, inode))]
+def walk(store: Store, path: DavPath, inode: Inode, *, is_recursive: bool) -> Iterator[tuple[DavPath, Node]]:
+    stack = [(path, inode, members(store, inode))]
     while stack:
-        parent, rest = stack[-1]
+        parent, _, rest = stack[-1]
         node = next(rest, None)
         if node is None:
             stack.pop()
@@ -68,7 +69,9 @@ def _walk(store: Store, path: DavPath, inode: Inode, *, is_recursive: bool) -> I
         at = parent.child(node.name)
         yield at, node
         if is_recursive and node.is_collection:
-            stack.append((at, members(store, node.inode)))
+            if any(node.inode == above for _, above, _ in stack):  # a bit that rots in the index of names is enough
+                raise StoreDamaged(f"{at} seems to lie in itself; run `davsql check` and restore a backup")
+            stack.append((at, node.inode, members(store, node.inode)))
 
 
 def _as_line(name: str, node: Node) -> str:

@@ -33,6 +33,8 @@ COMMANDS = {
     "restore": "davsql.cli.restore:restore",
     "serve": "davsql.cli.serve:serve",
     "stats": "davsql.cli.stats:stats",
+    "token": "davsql.cli.token:token",
+    "user": "davsql.cli.user:user",
 }
 
 

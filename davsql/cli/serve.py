@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from davsql.cli.accounts import accounts_option, open_gate, served_file
 from davsql.cli.logging_setup import set_up_logging
 from davsql.cli.monitoring import announcement, require_local, start_admin
 from davsql.cli.printing import printable
@@ -40,20 +41,30 @@ How to use it as a drive:
   KDE            web{dav_url} in the address bar of Dolphin
   Linux          mount -t davfs {url} /mnt/drive
   rclone         rclone ls ":webdav,url='{url}':"
-  curl           curl -T FILE {url}
+  curl           curl {login}-T FILE {url}
 """
 
 
 @click.command(short_help="Serve stores as network drives (WebDAV).")
 @file_options
-@click.option("--host", metavar="ADDRESS", help="Where to listen: a loopback address.  [default: 127.0.0.1]")
+@accounts_option
+@click.option("--host", metavar="ADDRESS", help="Where to listen.  [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="TCP port, 0 for a free one.  [default: 8080]")
 @click.option("--read-only", "is_read_only", is_flag=True, help="Refuse every change.")
-def serve(db: Path | None, config: Path | None, host: str | None, port: int | None, *, is_read_only: bool) -> None:
+def serve(
+    db: Path | None,
+    config: Path | None,
+    accounts: Path | None,
+    host: str | None,
+    port: int | None,
+    *,
+    is_read_only: bool,
+) -> None:
     """Serve stores as network drives (WebDAV) until Ctrl-C or SIGTERM.
 
     Without --config the one store of --db is served at /; it is made if it is missing. Options here override the
-    configuration file. There are no accounts yet, so davsql listens on loopback addresses only.
+    configuration file. Without accounts (`davsql user add`) everybody may do everything, so davsql listens on loopback
+    addresses only.
 
     \b
     Examples:
@@ -65,13 +76,18 @@ def serve(db: Path | None, config: Path | None, host: str | None, port: int | No
     shares = tuple(
         replace(share, read_only=share.read_only or is_read_only) for share in shares_of(db, configuration, config)
     )
-    _require_loopback(configuration.listen.host)
+    account_file = served_file(accounts, config, configuration.accounts)
+    if account_file is None:
+        _require_loopback(configuration.listen.host)
     require_local(configuration.admin)
     set_up_logging(configuration.log)
     with ExitStack() as stack:
         watched = _running_stores(stack, shares, configuration)
-        rules = rules_of(shares, configuration, has_accounts=False)
-        application = make_application(watched.shares, configuration.dav, rules=rules)
+        gate = None if account_file is None else open_gate(stack, account_file, configuration.accounts)
+        rules = rules_of(shares, configuration, has_accounts=gate is not None)
+        application = make_application(
+            watched.shares, configuration.dav, rules=rules, gate=gate, proxy=configuration.proxy
+        )
         listen = configuration.listen
         server = HttpServer((listen.host, listen.port), application, configuration.server)
         try:
@@ -82,7 +98,7 @@ def serve(db: Path | None, config: Path | None, host: str | None, port: int | No
         admin = start_admin(configuration.admin, watched, server)
         if admin is not None:
             stack.callback(admin.stop)
-        _announce(server, shares, admin)
+        _announce(server, shares, admin, account_file)
         run(server, on_stop=stack.close)
     click.echo("davsql stopped")
 
@@ -101,8 +117,8 @@ def _require_loopback(host: str) -> None:
         raise ListenError(f"{host!r} is no address of this machine ({error}); use --host 127.0.0.1") from error
     if not is_local:
         raise ListenError(
-            f"refusing to listen on {host!r}: there are no accounts yet, so everybody who reaches it could read and "
-            "change everything; use --host 127.0.0.1, and an SSH tunnel or a reverse proxy that asks for a password"
+            f"refusing to listen on {host!r}: there are no accounts, so everybody who reaches it could read and change "
+            "everything; use --host 127.0.0.1, or make an account: davsql user add NAME"
         )
 
 
@@ -144,7 +160,9 @@ def _listen_error(listen: ListenOptions, error: OSError) -> ListenError:
     )
 
 
-def _announce(server: HttpServer, shares: tuple[ShareOptions, ...], admin: AdminServer | None) -> None:
+def _announce(
+    server: HttpServer, shares: tuple[ShareOptions, ...], admin: AdminServer | None, account_file: Path | None
+) -> None:
     host, port = server.bind_addr[:2]
     origin = url_of(str(host), int(port)).removeprefix("http:")
     urls = [origin + (encoded_name(share.name) + "/" if share.name else "") for share in shares]
@@ -153,6 +171,10 @@ def _announce(server: HttpServer, shares: tuple[ShareOptions, ...], admin: Admin
         click.echo(f"serving {printable(share.db)} on http:{url}{note}")
     if admin is not None:
         click.echo(announcement(admin))
-    click.echo("There are no accounts yet: only this machine can reach it.\n")
-    click.echo(HOW_TO_MOUNT.format(url=f"http:{urls[0]}", dav_url=f"dav:{urls[0]}"))
+    if account_file is None:
+        click.echo("There are no accounts: only this machine can reach it, and everybody here may do everything.\n")
+    else:
+        click.echo(f"accounts: {printable(account_file)}\n")
+    login = "" if account_file is None else "-u NAME "
+    click.echo(HOW_TO_MOUNT.format(url=f"http:{urls[0]}", dav_url=f"dav:{urls[0]}", login=login))
     click.echo("Ctrl-C stops it.")

@@ -11,14 +11,15 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from wsgidav.http_authenticator import HTTPAuthenticator
 from wsgidav.mw.base_mw import BaseMiddleware
 from wsgidav.wsgidav_app import WsgiDAVApp
 
 from davsql.dav.access import OpenShare, ShareRules
+from davsql.dav.authentication import GATE_KEY, Authentication
 from davsql.dav.destination import is_own_origin, split_target
 from davsql.dav.errors import as_http_error, error_response
 from davsql.dav.methods.options import CLASSES
+from davsql.dav.peer import Peers, ProxyOptions
 from davsql.dav.provider import METHODS, PATH_KEY, AnsweringProvider, StoreProvider
 from davsql.dav.request import DavOptions, Share
 from davsql.dav.responses import HttpError, Response, deliver
@@ -29,6 +30,7 @@ from davsql.paths import DavPath, lookup_key
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication
 
+    from davsql.accounts.gate import Gate
     from davsql.store.store import Store
 
 _SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS", "PROPFIND"))
@@ -38,12 +40,18 @@ logging.getLogger("wsgidav").setLevel(logging.ERROR)
 
 
 def make_application(
-    shares: Mapping[str, Store], options: DavOptions, *, rules: Mapping[str, ShareRules] | None = None
+    shares: Mapping[str, Store],
+    options: DavOptions,
+    *,
+    rules: Mapping[str, ShareRules] | None = None,
+    gate: Gate | None = None,
+    proxy: ProxyOptions | None = None,
 ) -> WSGIApplication:
     """The application that serves stores by their mount paths, "/" or "/name".
 
     Args:
         rules: who may do what in each share; None: there are no accounts, and everybody may do everything.
+        gate: lets in who has an account; None: everybody is anonymous.
 
     Raises:
         ConfigError: there is no share, a mount path is no name, or "/" stands beside others.
@@ -63,7 +71,7 @@ def make_application(
         providers[key] = StoreProvider(share)
     if "/" not in providers:
         providers["/"] = RootsProvider([each.share for each in providers.values() if isinstance(each, StoreProvider)])
-    return StoreApplication(providers)
+    return StoreApplication(providers, gate, Peers(proxy or ProxyOptions()))
 
 
 class ToProvider(BaseMiddleware):  # type: ignore[misc]  # WsgiDAV has no types
@@ -80,13 +88,13 @@ class ToProvider(BaseMiddleware):  # type: ignore[misc]  # WsgiDAV has no types
 class StoreApplication(WsgiDAVApp):  # type: ignore[misc]  # WsgiDAV has no types
     """WsgiDAV's application with exact paths. Threads: any."""
 
-    def __init__(self, providers: dict[str, AnsweringProvider]) -> None:
+    def __init__(self, providers: dict[str, AnsweringProvider], gate: Gate | None, peers: Peers) -> None:
+        self._peers = peers
         super().__init__(
             {
                 "provider_mapping": providers,
-                "middleware_stack": [HTTPAuthenticator, ToProvider],
-                "http_authenticator": {"accept_basic": True, "accept_digest": False, "default_to_digest": False},
-                "simple_dc": {"user_mapping": {"*": True}},  # everybody is anonymous
+                "middleware_stack": [ToProvider] if gate is None else [Authentication, ToProvider],
+                GATE_KEY: gate,
                 "lock_storage": None,
                 "property_manager": None,
                 "verbose": 1,
@@ -103,6 +111,7 @@ class StoreApplication(WsgiDAVApp):  # type: ignore[misc]  # WsgiDAV has no type
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """WSGI. Leads into WsgiDAV's middleware; WsgiDAV's own method would normalise paths and mend answers."""
+        self._peers.settle(environ)
         try:
             early = self._locate(environ)
             if early is None:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from davsql.dav.peer import PUBLIC_URL_KEY
 from davsql.dav.responses import HttpError
 from davsql.paths import DavPath
 
@@ -74,14 +75,19 @@ def is_own_origin(environ: Mapping[str, Any], origin: str) -> bool:
 
 
 def _is_own_site(environ: Mapping[str, Any], uri: re.Match[str]) -> bool:
-    """True when the URI's authority is the one by which the client called this server.
+    """True when the URI's authority is the one by which the client called this server, or that of its public URL.
 
     http and https are the same here: behind a proxy that ends TLS, clients say https where this server sees http.
     """
     scheme = uri["scheme"].lower()
+    if scheme not in _DEFAULT_PORTS:
+        return False
+    site = _site(uri["authority"], scheme)
     own = environ.get("HTTP_HOST") or f"{environ.get('SERVER_NAME')}:{environ.get('SERVER_PORT')}"
-    own_scheme = environ.get("wsgi.url_scheme", "http")
-    return scheme in _DEFAULT_PORTS and _site(uri["authority"], scheme) == _site(own, own_scheme)
+    if site == _site(own, environ.get("wsgi.url_scheme", "http")):
+        return True
+    public = _ABSOLUTE_URI.fullmatch(environ.get(PUBLIC_URL_KEY) or "")
+    return public is not None and site == _site(public["authority"], public["scheme"])
 
 
 def _site(authority: str, scheme: str) -> str:

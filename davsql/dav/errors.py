@@ -22,11 +22,13 @@ class Rule(NamedTuple):
 
 
 _CLOSE = (("Connection", "close"),)  # nobody knows where the next request would begin
-_RETRY = (("Retry-After", str(errors.StoreBusy.retry_after_s)),)
 _INTERNAL_MESSAGE = "The server could not do this because of an error of its own."
 _INTERNAL = Rule(500, _INTERNAL_MESSAGE)
 
 RULES: dict[type[errors.DavsqlError], Rule] = {
+    errors.LoginRefused: Rule(401, "Name or password is wrong, or missing."),
+    errors.LoginBlocked: Rule(429, "Too many logins have failed; wait before the next one."),
+    errors.LoginBusy: Rule(503, "Too many are logging in at this moment; try again."),
     errors.InvalidPath: Rule(400, None),
     errors.NameTooLong: Rule(403, None),
     errors.PathTooLong: Rule(414, None),
@@ -48,9 +50,9 @@ RULES: dict[type[errors.DavsqlError], Rule] = {
     errors.TooManyProperties: Rule(507, "The limit on properties of this resource is reached."),
     errors.TooManyLocks: Rule(507, "The limit on locks is reached."),
     errors.StoreReadOnly: Rule(403, "This share is read-only."),
-    errors.StoreBusy: Rule(503, "The server is busy; nothing was changed.", None, _RETRY),
+    errors.StoreBusy: Rule(503, "The server is busy; nothing was changed."),
     errors.StoreFull: Rule(507, "No space is left; nothing was changed."),
-    errors.StoreUnavailable: Rule(503, "The store cannot be used at the moment.", None, _RETRY),
+    errors.StoreUnavailable: Rule(503, "The store cannot be used at the moment."),
     errors.StoreDamaged: _INTERNAL,
     errors.StoreVersionError: _INTERNAL,
     errors.NotAStore: _INTERNAL,
@@ -64,7 +66,10 @@ def as_http_error(error: errors.DavsqlError, share: Share | None) -> HttpError:
     if isinstance(error, errors.Locked) and share is not None:
         hrefs = tuple(share.href(lock.root, is_collection=lock.is_collection) for lock in error.locks)
     message = str(error) if rule.message is None else rule.message
-    return HttpError(rule.status, message, condition=rule.condition, hrefs=hrefs, headers=rule.headers)
+    headers = rule.headers
+    if error.retry_after_s is not None:
+        headers = (*headers, ("Retry-After", str(error.retry_after_s)))
+    return HttpError(rule.status, message, condition=rule.condition, hrefs=hrefs, headers=headers)
 
 
 def internal_error() -> HttpError:

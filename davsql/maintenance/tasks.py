@@ -30,6 +30,7 @@ from davsql.store.records import (
     start_task,
     task_records,
 )
+from davsql.store.rehash import paths_of_chunk, rehash_chunks
 from davsql.store.store import Store
 from davsql.store.trees import NEXT_INODE
 
@@ -222,9 +223,9 @@ class Scrub(Task):
         started, noted, size_bytes = time.monotonic(), time.monotonic(), 0
         while not is_cancelled():
             with store.read() as tx:
-                batch = integrity.rehash(tx, position, SCRUB_BATCH_CHUNKS)
+                batch = rehash_chunks(tx, position, SCRUB_BATCH_CHUNKS)
                 for chunk_id in batch.damaged:
-                    paths = ", ".join(integrity.paths_of_chunk(tx, chunk_id)) or "no file"
+                    paths = paths_of_chunk(tx, chunk_id)
                     _log.error("%s: chunk %d is damaged; it is part of %s", store.file, chunk_id, paths)
             damaged += batch.damaged
             if batch.last is None:

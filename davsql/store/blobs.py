@@ -138,13 +138,14 @@ def _insert_chunk(tx: WriteTx, chunk: NewChunk) -> ChunkId:
 
 # --- a good copy of bytes that rotted ------------------------------------------------------------------------------
 
-STORED_BYTES = "SELECT data FROM chunk_data WHERE chunk_id = ?"
+# A bit that rots in the type of a value makes a text of it.
+STORED_BYTES = "SELECT CASE typeof(data) WHEN 'blob' THEN data END FROM chunk_data WHERE chunk_id = ?"
 REPLACE_BYTES = """
 INSERT INTO chunk_data (chunk_id, data) VALUES (:chunk_id, :data)
 ON CONFLICT (chunk_id) DO UPDATE SET data = excluded.data
 """
 LAST_CHUNK = """
-SELECT b.start, c.digest, b.chunk_id, d.data
+SELECT b.start, c.digest, b.chunk_id, CASE typeof(d.data) WHEN 'blob' THEN d.data END
 FROM blob_chunks AS b
 JOIN chunks AS c ON c.chunk_id = b.chunk_id
 LEFT JOIN chunk_data AS d ON d.chunk_id = b.chunk_id
@@ -208,9 +209,10 @@ def open_content(tx: ReadTx, node: Node, blob_id: BlobId) -> list[StoredChunk]:
 
 
 CHUNKS_FROM = """
-SELECT b.start, c.size, c.digest, d.data
+SELECT b.start, c.size, c.digest, CAST(d.data AS BLOB)
 FROM blob_chunks AS b
-JOIN chunks AS c ON c.chunk_id = b.chunk_id AND substr(c.digest, 1, 8) = b.digest_start
+JOIN chunks AS c
+  ON c.chunk_id = b.chunk_id AND typeof(c.size) = 'integer' AND substr(c.digest, 1, 8) = b.digest_start
 LEFT JOIN chunk_data AS d ON d.chunk_id = b.chunk_id
 WHERE b.blob_id = :blob_id AND b.start >= :first AND b.start < :stop
 ORDER BY b.start LIMIT :limit

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from davsql.errors import StoreDamaged
 from davsql.paths import lookup_key
 from davsql.store import schema
 from davsql.store.records import INTEGRITY_CHECK, QUICK_CHECK, SCRUB
-from davsql.store.rehash import rehash
+from davsql.store.rehash import ascending, rehash
 from davsql.store.store import Store
-from davsql.store.transaction import ReadTx
+from davsql.store.transaction import ReadTx, translated
 
 LIMIT = 100  # violations listed per rule
 
@@ -205,16 +206,26 @@ def check(store: Store, *, deep: bool = False, progress: Callable[[int, int], No
     Raises:
         StoreError: the file cannot be read at all.
     """
+    found: list[Violation] = []
     with store.read() as tx:
-        found = list(_sqlite(tx))
-        for rule in RULES:
-            rows = tx.rows(f"SELECT * FROM ({rule.sql}) LIMIT {LIMIT}")  # noqa: S608  # RULES are ours
-            found.extend(Violation(rule.number, rule.message.format(*row)) for row in rows)
-        found.extend(_names(tx))
-        found.extend(Violation(16, f"{name} is not defined as in a new store") for name in schema.deviations(tx))
-        if deep:
-            found.extend(Violation(15, message) for message in rehash(tx, progress or (lambda _done, _total: None)))
+        try:
+            with translated():
+                for violation in _violations(tx, progress or (lambda _done, _total: None), deep=deep):
+                    found.append(violation)  # noqa: PERF402  # what was found before an error counts
+        except (StoreDamaged, TypeError, ValueError, AttributeError, LookupError) as error:  # what no sound row holds
+            found.append(Violation(14, f"the rest cannot be read: {error}"))
     return found
+
+
+def _violations(tx: ReadTx, progress: Callable[[int, int], None], *, deep: bool) -> Iterator[Violation]:
+    yield from _sqlite(tx)
+    for rule in RULES:
+        rows = tx.rows(f"SELECT * FROM ({rule.sql}) LIMIT {LIMIT}")  # noqa: S608  # RULES are ours
+        yield from (Violation(rule.number, rule.message.format(*row)) for row in rows)
+    yield from _names(tx)
+    yield from (Violation(16, f"{name} is not defined as in a new store") for name in schema.deviations(tx))
+    if deep:
+        yield from (Violation(15, message) for message in rehash(tx, progress))
 
 
 def _sqlite(tx: ReadTx) -> Iterator[Violation]:
@@ -234,7 +245,8 @@ def _names(tx: ReadTx) -> Iterator[Violation]:
     """The part of invariant 4 that SQL cannot see."""
     last, found = 0, 0
     while found < LIMIT and (rows := tx.rows(NEXT_NAMES, (last,))):
-        for last, name, sent_name in rows:  # used by the next query
+        for inode, name, sent_name in rows:
+            last = ascending(last, inode)
             if not isinstance(name, str) or not isinstance(sent_name, str | None):
                 found += 1
                 yield Violation(4, f"node {last}: its name is no text")

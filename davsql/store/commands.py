@@ -202,7 +202,7 @@ def move(tx: WriteTx, transfer: Transfer, guard: Guard, options: StoreOptions) -
         _require_apart(source, destination)
     locks.require_member_change(tx, from_chain, guard)
     if len(destination.names) > len(source.names):
-        nodes.require_depth(destination, options.max_depth, trees.height(tx, node))
+        nodes.require_depth(destination, options.max_depth, trees.height(tx, node, options.max_depth))
     if is_rename_in_place:  # another Unicode form of the same name
         to_chain = from_chain
     else:

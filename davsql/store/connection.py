@@ -39,7 +39,7 @@ def open_connection(file: Path, role: Role, options: StoreOptions) -> apsw.Conne
         NotAStore: the file is something else.
         StoreError: it cannot be opened, or a PRAGMA does not hold.
     """
-    _require_sqlite()
+    require_sqlite()
     if role is Role.READER and options.read_only:
         return _open_as_it_is(file, options, apsw.SQLITE_OPEN_READONLY)
     flags = apsw.SQLITE_OPEN_READWRITE if role is Role.WRITER else apsw.SQLITE_OPEN_READONLY
@@ -61,8 +61,8 @@ def create_file(file: Path, options: StoreOptions) -> apsw.Connection:
     Raises:
         StoreUnavailable: there is a file already, or its folder is missing or cannot be written.
     """
-    _require_sqlite()
-    _create_exclusively(file)
+    require_sqlite()
+    create_exclusively(file)
     with translated():
         connection = apsw.Connection(str(file), flags=apsw.SQLITE_OPEN_READWRITE, vfs=options.vfs)
         connection.set_busy_timeout(options.busy_timeout_s * 1000)
@@ -84,8 +84,8 @@ def create_copy(file: Path, options: StoreOptions) -> apsw.Connection:
     Raises:
         StoreUnavailable: there is a file already, or its folder is missing or cannot be written.
     """
-    _require_sqlite()
-    _create_exclusively(file)
+    require_sqlite()
+    create_exclusively(file)
     with translated():
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW
         connection = apsw.Connection(str(file), flags=flags, vfs=options.vfs)
@@ -104,7 +104,7 @@ def open_copy(file: Path, options: StoreOptions) -> apsw.Connection:
         NotAStore: the file is something else.
         StoreError: it cannot be read.
     """
-    _require_sqlite()
+    require_sqlite()
     return _open_as_it_is(file, options, apsw.SQLITE_OPEN_READWRITE)
 
 
@@ -173,7 +173,7 @@ def _open_copy(file: Path, name: str, options: StoreOptions, flags: int) -> apsw
                 connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             connection.set_busy_timeout(options.busy_timeout_s * 1000)
             _require_store(connection, file)
-            _protect(connection)
+            protect(connection)
             set_pragma(connection, "cache_size", -options.cache_mb * 1000)
             set_pragma(connection, "temp_store", 2)
             set_pragma(connection, "query_only", 1)
@@ -184,7 +184,12 @@ def _open_copy(file: Path, name: str, options: StoreOptions, flags: int) -> apsw
     return connection
 
 
-def _create_exclusively(file: Path) -> None:
+def create_exclusively(file: Path) -> None:
+    """Make the empty file, mode 0600.
+
+    Raises:
+        StoreUnavailable: there is a file already, or its folder is missing or cannot be written.
+    """
     try:
         os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except FileExistsError:
@@ -193,7 +198,8 @@ def _create_exclusively(file: Path) -> None:
         raise StoreUnavailable(f"{file} cannot be created: {error.strerror}") from error
 
 
-def _require_sqlite() -> None:
+def require_sqlite() -> None:
+    """Raise StoreUnavailable when the library is one that can lose commits."""
     version = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
     if version < MIN_SQLITE:
         wanted = ".".join(map(str, MIN_SQLITE))
@@ -211,7 +217,8 @@ def _require_store(connection: apsw.Connection, file: Path) -> None:
         raise NotAStore(f"{file} is not a davsql store (its application_id is {found}); nothing was changed")
 
 
-def _protect(connection: apsw.Connection) -> None:
+def protect(connection: apsw.Connection) -> None:
+    """What every connection has, whatever it is for."""
     # Integrity first: rows of a damaged or hostile file must not run code or lead reads astray.
     connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
     connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
@@ -221,7 +228,7 @@ def _protect(connection: apsw.Connection) -> None:
 
 
 def _configure(connection: apsw.Connection, role: Role, options: StoreOptions) -> None:
-    _protect(connection)
+    protect(connection)
     if connection.pragma("journal_mode") != "wal" and not options.read_only:
         set_pragma(connection, "journal_mode", "wal")
     set_pragma(connection, "synchronous", _SYNCHRONOUS[options.durability])

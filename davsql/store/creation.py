@@ -6,7 +6,8 @@ A process that is killed in between, or a disk that fails, leaves nothing that t
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 
@@ -26,6 +27,21 @@ def make_store(file: Path, options: StoreOptions) -> None:
         StoreUnavailable: the name is taken by something else, or the folder is missing or cannot be written.
         StoreError: the disk fails; nothing is left behind.
     """
+    with making(file) as part:
+        connection = create_file(part, options)
+        try:
+            create_schema(connection)
+        finally:
+            with translated():
+                connection.close()
+
+
+@contextmanager
+def making(file: Path) -> Iterator[Path]:
+    """A path to make a database at; when the block has ended well the database is at `file`.
+
+    If another process was faster theirs is as good, and ours is dropped. Raises as `make_store` does.
+    """
     if os.path.lexists(file):
         raise StoreUnavailable(f"{file} exists already; choose another path or delete it")
     if not file.parent.is_dir():
@@ -33,13 +49,8 @@ def make_store(file: Path, options: StoreOptions) -> None:
     # Named so that the next backup takes away what a kill has left.
     part = file.with_name(f".{file.name[:200]}.{token_hex(8)}.davsql-part")
     try:
-        connection = create_file(part, options)
-        try:
-            create_schema(connection)
-        finally:
-            with translated():
-                connection.close()
-        with suppress(AlreadyExists):  # another process was faster: theirs is as good
+        yield part
+        with suppress(AlreadyExists):
             place(part, file, may_replace=False)
     except OSError as error:
         raise StoreUnavailable(f"{file} cannot be created: {error.strerror}") from error

@@ -15,6 +15,8 @@ from davsql.model import ROOT_INODE, BlobId, Inode, Node, Nodes, NodeType
 from davsql.paths import DavPath, lookup_key
 from davsql.store.transaction import Bindings, ReadTx, WriteTx
 
+REMEDY = "run `davsql check` and restore a backup"
+
 RESOLVE = """
 WITH RECURSIVE walk (inode, depth) AS (
   SELECT 1, 0
@@ -81,7 +83,7 @@ def resolve(tx: ReadTx, path: DavPath) -> Chain:
     # The index led here. A bit that rotted in it, or in the row, must not give one file under the name of another.
     for parent, node, key in zip(found, found[1:], path.keys, strict=False):
         if node.parent_inode != parent.inode or (node.name != key and not _is_form_of(node.name, key)):
-            raise StoreDamaged(f"{path}: an index of the store is damaged; run `davsql check` and restore a backup")
+            raise StoreDamaged(f"{path}: an index of the store is damaged; {REMEDY}")
     return Chain(path, found)
 
 
@@ -99,8 +101,15 @@ FROM (SELECT * FROM entries WHERE parent_inode = :parent AND key > :after ORDER 
 
 
 def members(tx: ReadTx, parent: Inode, *, after: str, limit: int) -> Nodes:
-    """Up to `limit` members of a collection in the order of their lookup keys, from the first key above `after`."""
-    return in_columns(tx, MEMBERS, {"parent": parent, "after": after, "limit": limit})
+    """Up to `limit` members of a collection in the order of their lookup keys, from the first key above `after`.
+
+    Raises:
+        StoreDamaged: the index of names leads back, which would be pages without end.
+    """
+    found = in_columns(tx, MEMBERS, {"parent": parent, "after": after, "limit": limit})
+    if len(found) and not lookup_key(found.names[-1]) > after:
+        raise StoreDamaged(f"an index of the store is out of order; {REMEDY}")
+    return found
 
 
 DESCENDANTS = """
@@ -146,13 +155,36 @@ WITH RECURSIVE up (inode, parent_inode, name, height) AS (
   SELECT n.inode, n.parent_inode, coalesce(n.sent_name, n.name), u.height + 1
   FROM up AS u JOIN nodes AS n ON n.inode = u.parent_inode WHERE u.height < 10000  -- damage can make circles
 )
-SELECT name FROM up WHERE parent_inode IS NOT NULL ORDER BY height DESC
+SELECT inode, name, parent_inode FROM up ORDER BY height DESC
 """
 
 
+class Place(NamedTuple):
+    """Where a node is.
+
+    Attributes:
+        is_detached: it is deleted, and the path begins at the top of what was deleted with it.
+    """
+
+    path: DavPath
+    is_detached: bool
+
+
+def place_of(tx: ReadTx, inode: Inode) -> Place:
+    """The way to a node from the root, or from the top of a detached tree.
+
+    Raises:
+        StoreDamaged: it has no such way, or passes by names that are no text.
+    """
+    way = tx.rows(PATH_OF, {"inode": inode})
+    if not way or way[0][2] is not None or not all(isinstance(name, str) for _, name, _ in way):
+        raise StoreDamaged(f"node {inode} has no path; {REMEDY}")
+    return Place(DavPath(name for _, name, _ in way[1:]), is_detached=way[0][0] != ROOT_INODE)
+
+
 def path_of(tx: ReadTx, inode: Inode) -> DavPath:
-    """The path of a node that is in the tree."""
-    return DavPath(row[0] for row in tx.rows(PATH_OF, {"inode": inode}))
+    """See `place_of`."""
+    return place_of(tx, inode).path
 
 
 INSERT_NODE = """

@@ -79,7 +79,7 @@ class ReadTx:
 
 
 class WriteTx(ReadTx):
-    """Queries and changes inside the writer's transaction. Only writer.py makes these."""
+    """Queries and changes inside the writer's transaction. Only writer.py and sidefile.py make these."""
 
     __slots__ = ()
 

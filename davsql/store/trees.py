@@ -25,18 +25,18 @@ WITH RECURSIVE tree (inode, depth) AS (
   SELECT :top, 0
   UNION ALL
   SELECT n.inode, t.depth + 1 FROM tree AS t JOIN nodes AS n ON n.parent_inode = t.inode
-  WHERE n.node_type = 1 AND t.depth < 10000  -- damage can make circles
+  WHERE n.node_type = 1 AND t.depth < :limit  -- damage can make circles
 )
 SELECT max(depth) FROM tree
 """
 
 
-def height(tx: ReadTx, top: Node) -> int:
-    """Levels below `top` that nodes of its tree can occupy.
+def height(tx: ReadTx, top: Node, limit: int) -> int:
+    """Levels below `top` that nodes of its tree can occupy; above `limit` they are not counted any further.
 
     Only collections are walked: files lie at most one level below the deepest of them.
     """
-    return tx.value(TREE_HEIGHT, {"top": top.inode}) + 1 if top.is_collection else 0
+    return tx.value(TREE_HEIGHT, {"top": top.inode, "limit": limit}) + 1 if top.is_collection else 0
 
 
 COUNT_TREE = """

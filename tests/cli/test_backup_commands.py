@@ -104,6 +104,22 @@ def test_backup__without_verifying_says_so(davsql: RunDavsql, db: Path) -> None:
     assert davsql("backup", "b", "--no-verify").out.endswith(", not verified\n")
 
 
+def test_deep__proves_every_byte_of_backup_and_restore(davsql: RunDavsql, db: Path, tmp_path: Path) -> None:
+    assert davsql("backup", "b.davsql", "--deep").out.endswith(" s, every byte verified\n")
+    outcome = davsql("restore", "b.davsql", "--deep", "--db", "new.db")
+    assert outcome.out.endswith(", all invariants hold, every byte is as it was stored\n")
+    with Store.open(db) as store:
+        store.write(lambda tx: tx.change("UPDATE chunk_data SET data = zeroblob(length(data))"))
+    outcome = davsql("backup", "bad.davsql", "--deep")
+    assert outcome.code == 1
+    assert "its bytes are not those that were stored; used by /f" in outcome.err
+    assert davsql("backup", "bad.davsql").code == 0
+    outcome = davsql("restore", "bad.davsql", "--deep", "--db", "newer.db")
+    assert outcome.code == 1
+    assert "used by /f" in outcome.err
+    assert not (tmp_path / "newer.db").exists()
+
+
 def test_backup__to_standard_output_is_nothing_but_the_backup(db: Path, tmp_path: Path) -> None:
     done = run_in(tmp_path, "backup", "--to", "-")
     assert (done.returncode, done.stderr) == (0, b"")

@@ -13,7 +13,15 @@ from davsql.paths import DavPath
 from tests.dav.parsed import make_request
 
 ABSTRACT = {errors.StoreError, errors.LockError}
-NOT_OF_REQUESTS = {errors.Cancelled, errors.ConfigError, errors.ListenError, errors.ReplicaError, errors.SourceChanged}
+NOT_OF_REQUESTS = {
+    errors.AccountError,
+    errors.Cancelled,
+    errors.ConfigError,
+    errors.InsecureFile,
+    errors.ListenError,
+    errors.ReplicaError,
+    errors.SourceChanged,
+}
 INSIDE = "/var/lib/davsql/secret.db"
 
 
@@ -51,6 +59,9 @@ def test_as_http_error__never_tells_of_what_is_inside(kind: type[errors.DavsqlEr
 @pytest.mark.parametrize(
     ("kind", "status"),
     [
+        (errors.LoginRefused, 401),
+        (errors.LoginBlocked, 429),
+        (errors.LoginBusy, 503),
         (errors.InvalidPath, 400),
         (errors.NameTooLong, 403),
         (errors.PathTooLong, 414),
@@ -125,4 +136,5 @@ def test_errors__say_when_to_close_and_when_to_come_again() -> None:
     assert ("Connection", "close") in as_http_error(errors.IncompleteBody(), None).headers
     assert ("Connection", "close") in as_http_error(errors.MalformedBody(), None).headers
     assert ("Retry-After", "2") in as_http_error(errors.StoreBusy(), None).headers
+    assert ("Retry-After", "7") in as_http_error(errors.LoginBlocked("", 7), None).headers
     assert internal_error().status == 500

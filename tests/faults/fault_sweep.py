@@ -1,7 +1,5 @@
 """The Nth write, sync or truncation fails, for N = 1, 2, ... until a whole scenario meets no fault any more.
 
-    python -m tests.faults.fault_sweep --every 1
-
 Each command must succeed, and be there, or raise a StoreError of the right kind, and have changed nothing; afterwards
 the store must work again without being opened anew, and a power cut must take nothing that was acknowledged.
 """
@@ -11,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import random
-import sys
 import tempfile
 import threading
 import time
@@ -318,11 +315,14 @@ def sweep_openings(opening: Opening, every: int) -> tuple[int, Counter[str], tup
     return places, errors, tuple(troubles)
 
 
-@click.command()
+@click.command("fault-sweep")
 @click.option("--every", default=1, show_default=True, help="Try every so many-th place only.")
 @click.option("--jobs", default=os.cpu_count() or 1, show_default=True, help="Processes.")
-def main(every: int, jobs: int) -> None:
-    """Let everything fail once; exit 1 when an answer was wrong or something was lost."""
+def command(every: int, jobs: int) -> bool:
+    """Let each write, sync and truncation of a scenario fail once, or from then on, with EIO and with ENOSPC.
+
+    Each answer must be true, nothing that was acknowledged be lost, and the store work on once the disk does.
+    """
     is_good = True
     with ProcessPoolExecutor(jobs, get_context("spawn"), _be_quiet) as pool:
         for fault, result in zip(FAULTS, pool.map(sweep, FAULTS, [every] * len(FAULTS)), strict=True):
@@ -341,8 +341,4 @@ def main(every: int, jobs: int) -> None:
             click.echo(f"{opening.name}: {places} places ({_listed(errors)}), {len(troubles)} wrong")
             for trouble in troubles[:5]:
                 click.echo(f"        {trouble}")
-    sys.exit(not is_good)
-
-
-if __name__ == "__main__":
-    main()
+    return is_good

@@ -1,7 +1,5 @@
 """A disk that fills up, is emptied and fills up again.
 
-    python -m tests.faults.full_disk --cycles 100 --size-mb 64
-
 Each time PUT must end in StoreFull, everything acknowledged stay readable, DELETE and garbage collection work, and
 what was deleted become room again without anybody's help.
 """
@@ -9,7 +7,6 @@ what was deleted become room again without anybody's help.
 from __future__ import annotations
 
 import random
-import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -100,13 +97,16 @@ def run_cycles(folder: Path, cycles: int, seed: int, reserve_mb: int = 16) -> li
     return found
 
 
-@click.command()
+@click.command("full-disk")
 @click.option("--cycles", default=100, show_default=True)
 @click.option("--size-mb", default=64, show_default=True, help="Of the file system (tmpfs).")
 @click.option("--reserve-mb", default=16, show_default=True, help="StoreOptions.reserve_mb")
 @click.option("--seed", default=1, show_default=True)
-def main(cycles: int, size_mb: int, reserve_mb: int, seed: int) -> None:
-    """Fill a small disk again and again; needs root. Ends with exit code 1 when room is lost."""
+def command(cycles: int, size_mb: int, reserve_mb: int, seed: int) -> bool:
+    """Fill a small disk (a tmpfs: only root can mount one), delete, and fill it again.
+
+    A full disk must refuse content only; what is deleted must become room again.
+    """
     with tempfile.TemporaryDirectory() as name, tmpfs(Path(name), size_mb) as folder:
         found = run_cycles(folder, cycles, seed, reserve_mb)
     after_all = [each for number, each in enumerate(found) if number % 2 == 0][1:]
@@ -116,8 +116,4 @@ def main(cycles: int, size_mb: int, reserve_mb: int, seed: int) -> None:
         f"first {found[0].stored_bytes / MIB:.1f}, last {found[-1].stored_bytes / MIB:.1f}; disk free when full "
         f"{min(each.free_bytes for each in found) / MIB:.1f} MiB or more"
     )
-    sys.exit(bool(after_all) and min(each.stored_bytes for each in after_all) < found[0].stored_bytes / 2)
-
-
-if __name__ == "__main__":
-    main()
+    return not after_all or min(each.stored_bytes for each in after_all) >= found[0].stored_bytes / 2

@@ -1,7 +1,5 @@
 """Power cuts while clients write: what was acknowledged, and what is there afterwards.
 
-    python -m tests.faults.power_cuts --cuts 3000 --mode full --mode normal --mode off --seed 1
-
 `full` must lose nothing; `normal` may lose the last commits and nothing in between; `off` (synchronous=OFF) must lose
 or corrupt, which shows that a loss would be seen.
 """
@@ -10,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 import tempfile
 import threading
 import time
@@ -252,13 +249,17 @@ def is_as_promised(mode: Mode, summary: Summary) -> bool:
             return bool(summary.lost and summary.troubles)
 
 
-@click.command()
+@click.command("power-cuts")
 @click.option("--cuts", default=3000, show_default=True, help="Power cuts of each mode.")
 @click.option("--mode", "modes", type=click.Choice(MODES), multiple=True, default=MODES, show_default=True)
 @click.option("--seed", default=1, show_default=True)
 @click.option("--jobs", default=os.cpu_count() or 1, show_default=True, help="Processes.")
-def main(cuts: int, modes: Sequence[Mode], seed: int, jobs: int) -> None:
-    """Cut the power many times; exit 1 when a promise does not hold."""
+def command(cuts: int, modes: Sequence[Mode], seed: int, jobs: int) -> bool:
+    """Cut the power of a simulated disk again and again while clients write, at each durability.
+
+    `full` must lose nothing; `normal` may lose the last commits and nothing in between; `off` is none of davsql's: it
+    must lose and corrupt, or the disk is not simulated well.
+    """
     is_good = True
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
         for mode in modes:
@@ -276,8 +277,4 @@ def main(cuts: int, modes: Sequence[Mode], seed: int, jobs: int) -> None:
             click.echo("        before " + ", ".join(f"{what} {n}" for what, n in sorted(summary.moments.items())))
             for trouble in summary.troubles[: 3 if mode == "off" else 20]:
                 click.echo(f"        {trouble}")
-    sys.exit(not is_good)
-
-
-if __name__ == "__main__":
-    main()
+    return is_good

@@ -1,4 +1,4 @@
-"""Bits that rot in a store's file, and WALs that were torn; scripts/bit-flips does many more."""
+"""Bits that rot in a store's file, and WALs that were torn; `scripts/faults` does many more."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests.faults.bit_flips import flip_many
 from tests.faults.torn_wals import tear_many
 
-FLIPS = 60
+FLIPS = 40
 TORN_WALS = 60
 
 

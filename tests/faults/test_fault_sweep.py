@@ -1,4 +1,4 @@
-"""Writes, syncs and truncations that fail, at places drawn by lot; scripts/fault-sweep tries every place."""
+"""Writes, syncs and truncations that fail, at places drawn by lot; `scripts/faults` tries every place."""
 
 from __future__ import annotations
 

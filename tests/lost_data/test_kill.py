@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -29,6 +30,7 @@ def test_kill__no_acknowledged_write_is_lost(tmp_path: Path) -> None:
     done = torture(tmp_path, "--kills", "10", "--terms", "0", "--check-every", "4")
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert "10 kills" in done.stdout
+    assert {"vacuum", "backup"} <= set(re.findall(r"\b([a-z-]+) [1-9]", done.stdout)), done.stdout
     assert "Traceback" not in (tmp_path / "server.log").read_text(encoding="utf-8")
 
 

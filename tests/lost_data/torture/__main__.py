@@ -13,9 +13,11 @@ from pathlib import Path
 from tests.lost_data.torture.cycles import Options, Torture
 
 EPILOG = """\
-Six clients put, overwrite, copy, move, lock and delete; the server is killed (SIGKILL) at a random moment and started
-again; then everything is read: each acknowledged write must be there whole, or be superseded by a later one that was
-acknowledged or on its way. Now and then the server is stopped with SIGTERM instead, and all chunks are rehashed.
+Six clients put, overwrite, copy, move, lock and delete while the server collects garbage and checkpoints all the time;
+`davsql maintain` (vacuum, checks, scrub) and `davsql backup` run beside it without a pause. At a random moment the
+server is killed (SIGKILL), mostly with all the others, and started again; then everything is read: each acknowledged
+write must be there whole, or be superseded by a later one that was acknowledged or on its way. Now and then the server
+is stopped with SIGTERM instead, and all chunks are rehashed.
 
 examples:
   scripts/torture --kills 10

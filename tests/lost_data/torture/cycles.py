@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.http_client import Client
 from tests.lost_data.torture.content import Bodies
 from tests.lost_data.torture.history import History
 from tests.lost_data.torture.large import LargeTree
+from tests.lost_data.torture.operators import Operators
 from tests.lost_data.torture.process import ServerProcess
 from tests.lost_data.torture.steps import SHARED
 from tests.lost_data.torture.verification import look, verify
@@ -25,6 +27,7 @@ from tests.lost_data.torture.worker import Report, Worker
 WORK_S = (0.05, 0.7)  # of clients, before the kill
 EARLY_KILLS = 0.1  # of all: while the server starts and recovers
 EARLY_S = 0.6
+LASTING = 0.3  # of all kills: `davsql maintain` and `davsql backup` outlive the server
 CLIENT_TIMEOUT_S = 60.0
 TELL_EVERY = 50  # cycles
 
@@ -53,6 +56,7 @@ class Result:
     checks: int = 0
     starts_s: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    operators: Counter[str] = field(default_factory=Counter)
 
     @property
     def faults(self) -> list[str]:
@@ -66,8 +70,9 @@ class Result:
             f"{self.seconds:.0f} s: {self.kills} kills, {self.early_kills} more while starting, {self.terms} SIGTERM; "
             f"{report.acknowledged} writes acknowledged, {report.refused} refused, {report.cut} cut "
             f"({report.cut_applied} of them had happened), {report.reads} reads; first answer after "
-            f"{statistics.median(starts):.2f} s (median), {starts[-1]:.2f} s (longest); {self.checks} deep checks; "
-            f"{len(self.faults)} faults"
+            f"{statistics.median(starts):.2f} s (median), {starts[-1]:.2f} s (longest); beside the server: "
+            f"{', '.join(f'{work} {number}' for work, number in self.operators.most_common())}; "
+            f"{self.checks} deep checks; {len(self.faults)} faults"
         )
 
 
@@ -79,6 +84,9 @@ class Torture:
         self._options = options
         self._random = Random(options.seed)  # noqa: S311
         self._server = ServerProcess(folder, options.durability)
+        random = Random(f"{options.seed} operators")  # noqa: S311
+        self._operators = Operators(folder, self._server.configuration, random, self.result.report.fault)
+        self.result.operators = self._operators.done
         self._bodies = Bodies()
         self._history = History()
         self._history.start_again(dict.fromkeys(SHARED))
@@ -108,6 +116,7 @@ class Torture:
             else:
                 self._end()
         finally:
+            self._operators.kill()
             self._server.kill()
             self.result.seconds = time.monotonic() - began
         return self.result
@@ -133,6 +142,7 @@ class Torture:
             time.sleep(self._random.uniform(0, EARLY_S))
             self._server.kill()
             self.result.early_kills += 1
+        self._operators.start()
         self._start()
         self._verify()
 
@@ -161,21 +171,32 @@ class Torture:
         if is_by_term:
             self._terminate()
         else:
-            self._server.kill()
-            self.result.kills += 1
+            self._kill()
         for thread in threads:
             thread.join(CLIENT_TIMEOUT_S)
             if thread.is_alive():
                 self.result.report.fault(f"{thread.name} waits for an answer of a server that is gone")
 
+    def _kill(self) -> None:
+        self.result.kills += 1
+        if self._random.random() < LASTING:
+            self._server.kill()
+            return
+        together = [self._server.kill, self._operators.kill]
+        self._random.shuffle(together)
+        for kill in together:
+            kill()
+
     def _terminate(self) -> None:
         self.result.terms += 1
+        self._operators.kill()
         code, left = self._server.terminate(), self._server.leftovers()
         if code or left:
             self.result.report.fault(f"after SIGTERM: exit code {code}, files {left}")
 
     def _check_copy(self) -> None:
         """Check a copy of the files as the kill left them, so that the server recovers by itself afterwards."""
+        self._operators.kill()
         store = self._server.store
         folder = store.parent / "copy"
         folder.mkdir()
@@ -185,6 +206,8 @@ class Torture:
                 shutil.copyfile(file, folder / file.name)
         self._check(folder / store.name)
         shutil.rmtree(folder)
+        if self._operators.backup.exists():
+            self._check(self._operators.backup)
 
     def _check(self, file: Path) -> None:
         self.result.checks += 1

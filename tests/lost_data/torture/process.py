@@ -43,19 +43,19 @@ class ServerProcess:
     def __init__(self, folder: Path, durability: str) -> None:
         self.store = folder / "torture.db"
         self.log = folder / "server.log"
-        self._configuration = folder / "torture.toml"
+        self.configuration = folder / "torture.toml"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = ("127.0.0.1", int(free.getsockname()[1]))
         text = CONFIGURATION.format(port=self.address[1], durability=durability, db=self.store.name)
-        self._configuration.write_text(text, encoding="utf-8")
+        self.configuration.write_text(text, encoding="utf-8")
         self._process: subprocess.Popen[bytes] | None = None
         self._started = 0.0
 
     def start(self) -> None:
         """Start the process and do not wait."""
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "davsql", "serve", "--config", str(self._configuration)]
+        command = [sys.executable, "-m", "davsql", "serve", "--config", str(self.configuration)]
         log: IO[bytes]
         with self.log.open("ab") as log:
             self._started = time.monotonic()

@@ -1,0 +1,135 @@
+"""Who is at the other end of a request, told by the connection, or by a proxy that the configuration trusts.
+
+`settle` writes it into `environ` under the usual keys once, before anything looks at them: REMOTE_ADDR is the client's
+address, wsgi.url_scheme and HTTP_HOST are what the client used. What an untrusted peer says of others is ignored.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from davsql.networks import Networks, checked_networks, is_local, plain_address
+
+log = logging.getLogger(__name__)
+
+PROXIED_KEY = "davsql.is_proxied"  # environ key: the connection comes from a trusted proxy
+PUBLIC_URL_KEY = "davsql.public_url"
+
+_FORWARDED_PAIR = re.compile(r'\s*([A-Za-z]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^\s;,"]*)\s*')
+_HOST = re.compile(r"[A-Za-z0-9._~-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
+_PUBLIC_URL = re.compile(rf"https?://({_HOST.pattern})/?")
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyOptions:
+    """Which proxies are trusted, and with what; config.py fills it from the file."""
+
+    trusted_proxies: tuple[str, ...] = ()
+    # A proxy sets one of both and passes the other on as the client sent it: so only one can be believed.
+    forwarded_header: Literal["X-Forwarded-For", "Forwarded"] = "X-Forwarded-For"
+    public_url: str | None = None  # how clients call this server, where the proxy does not hand on the host
+
+    def __post_init__(self) -> None:
+        checked_networks("trusted_proxies", self.trusted_proxies)
+        if self.public_url is not None and not _PUBLIC_URL.fullmatch(self.public_url):
+            raise ValueError(
+                f"public_url: expected something like 'https://dav.example.org', found {self.public_url!r}"
+            )
+
+
+class _Hop(NamedTuple):
+    """What a proxy says of its peer; None: nothing."""
+
+    address: str | None
+    scheme: str | None = None
+    host: str | None = None
+
+
+class Peers:
+    """Settles who the client is. Threads: any."""
+
+    def __init__(self, options: ProxyOptions) -> None:
+        self._trusted = Networks(options.trusted_proxies)
+        self._takes_forwarded = options.forwarded_header == "Forwarded"
+        self._public_url = options.public_url
+        self._has_warned = False
+
+    def settle(self, environ: dict[str, Any]) -> None:
+        """Put the truth about the client into `environ`."""
+        told = environ.get("REMOTE_ADDR", "")
+        peer = plain_address(told) or told
+        environ["REMOTE_ADDR"] = peer
+        environ[PUBLIC_URL_KEY] = self._public_url
+        environ[PROXIED_KEY] = is_proxied = peer in self._trusted
+        if not is_proxied:
+            self._warn_of_untrusted(environ, peer)
+            return
+        hop = self._client(self._hops(environ))
+        if hop.address is not None:
+            environ["REMOTE_ADDR"] = hop.address
+        if hop.scheme in ("http", "https"):
+            environ["wsgi.url_scheme"] = hop.scheme
+        if hop.host is not None and _HOST.fullmatch(hop.host):
+            environ["HTTP_HOST"] = hop.host
+
+    def _hops(self, environ: Mapping[str, Any]) -> list[_Hop]:
+        """What the trusted proxy's header says, the nearest hop last."""
+        if self._takes_forwarded:
+            return list(_forwarded(environ.get("HTTP_FORWARDED", "")))
+        scheme = _last(environ, "HTTP_X_FORWARDED_PROTO")
+        host = _last(environ, "HTTP_X_FORWARDED_HOST")
+        addresses = [each.strip() for each in environ.get("HTTP_X_FORWARDED_FOR", "").split(",")]
+        return [_Hop(_address(each), scheme and scheme.lower(), host) for each in addresses]
+
+    def _client(self, hops: Sequence[_Hop]) -> _Hop:
+        """The last hop that is no trusted proxy itself: what stands before it, anybody can have written."""
+        for hop in reversed(hops):
+            if hop.address is None or hop.address not in self._trusted:
+                return hop
+        return hops[0] if hops else _Hop(None)
+
+    def _warn_of_untrusted(self, environ: Mapping[str, Any], peer: str) -> None:
+        if self._has_warned or not is_local(peer):
+            return
+        if "HTTP_X_FORWARDED_FOR" in environ or "HTTP_FORWARDED" in environ:
+            self._has_warned = True
+            log.warning(
+                "a proxy at %s names its clients, but [server] trusted_proxies does not name it: all of them count as "
+                "one client",
+                peer,
+            )
+
+
+def is_private(environ: Mapping[str, Any]) -> bool:
+    """Whether nobody can listen between the client and this server, as far as it can be told here."""
+    return environ.get("wsgi.url_scheme") == "https" or is_local(environ["REMOTE_ADDR"])
+
+
+def _last(environ: Mapping[str, Any], key: str) -> str | None:
+    return environ.get(key, "").rpartition(",")[2].strip() or None
+
+
+def _forwarded(text: str) -> Iterator[_Hop]:
+    """The elements of a Forwarded header (RFC 7239 4); one that cannot be read tells nothing."""
+    for element in re.findall(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+', text):
+        pairs: dict[str, str] = {}
+        for part in re.findall(r'(?:[^;"]|"(?:[^"\\]|\\.)*")+', element):
+            match = _FORWARDED_PAIR.fullmatch(part)
+            if match is not None:
+                value = match[2]
+                pairs[match[1].lower()] = re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
+        scheme = pairs.get("proto")
+        yield _Hop(_address(pairs.get("for", "")), scheme and scheme.lower(), pairs.get("host"))
+
+
+def _address(text: str) -> str | None:
+    """The address of `203.0.113.9`, `203.0.113.9:4711`, `2001:db8::9` or `[2001:db8::9]:4711`."""
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    return plain_address(text)

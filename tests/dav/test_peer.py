@@ -1,0 +1,123 @@
+"""Who the client is: what trusted proxies say is believed, what others say is not."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from davsql.dav.peer import PROXIED_KEY, Peers, ProxyOptions, is_private
+
+CLIENT = "203.0.113.9"
+PROXIES = ("192.0.2.0/24", "2001:db8::/32")
+
+
+def settled(options: ProxyOptions, peer: str, **headers: str) -> dict[str, Any]:
+    """environ after `settle`."""
+    environ = {"REMOTE_ADDR": peer, "wsgi.url_scheme": "http", "HTTP_HOST": "inside:8080"}
+    environ |= {f"HTTP_{name.upper()}": value for name, value in headers.items()}
+    Peers(options).settle(environ)
+    return environ
+
+
+def seen(options: ProxyOptions, peer: str, **headers: str) -> tuple[str, str, str]:
+    """Address, scheme and host of the client."""
+    environ = settled(options, peer, **headers)
+    return environ["REMOTE_ADDR"], environ["wsgi.url_scheme"], environ["HTTP_HOST"]
+
+
+X = ProxyOptions(trusted_proxies=PROXIES)
+RFC_7239 = ProxyOptions(trusted_proxies=PROXIES, forwarded_header="Forwarded")
+
+
+def test_settle__believes_a_trusted_proxy() -> None:
+    said = {"x_forwarded_for": CLIENT, "x_forwarded_proto": "https", "x_forwarded_host": "dav.example.org"}
+    assert seen(X, "192.0.2.1", **said) == (CLIENT, "https", "dav.example.org")
+    assert seen(X, "::ffff:192.0.2.1", **said) == (CLIENT, "https", "dav.example.org")
+    assert settled(X, "192.0.2.1", **said)[PROXIED_KEY] is True
+
+
+@pytest.mark.parametrize("peer", ["198.51.100.1", "127.0.0.1", "::1"])
+def test_settle__believes_nobody_else(peer: str) -> None:
+    said = {"x_forwarded_for": CLIENT, "x_forwarded_proto": "https", "x_forwarded_host": "evil.example"}
+    forwarded = {"forwarded": f"for={CLIENT};proto=https;host=evil.example"}
+    for options, headers in ((X, said), (RFC_7239, forwarded), (ProxyOptions(), said)):
+        environ = settled(options, peer, **headers)
+        assert (environ["REMOTE_ADDR"], environ["wsgi.url_scheme"]) == (peer, "http")
+        assert (environ["HTTP_HOST"], environ[PROXIED_KEY]) == ("inside:8080", False)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (CLIENT, CLIENT),
+        (f"1.1.1.1, {CLIENT}", CLIENT),  # the client wrote the first one
+        (f"1.1.1.1, {CLIENT}, 192.0.2.9", CLIENT),  # two proxies
+        (f"{CLIENT}:4711", CLIENT),
+        ("[2001:db9::9]:4711", "2001:db9::9"),
+        ("2001:db9::9", "2001:db9::9"),
+        ("192.0.2.8, 192.0.2.9", "192.0.2.8"),  # nothing but proxies
+        ("unknown", "192.0.2.1"),
+        ("", "192.0.2.1"),
+        ("1.1.1.1, nonsense", "192.0.2.1"),
+    ],
+)
+def test_settle__takes_the_last_address_that_is_no_proxy(value: str, expected: str) -> None:
+    assert seen(X, "192.0.2.1", x_forwarded_for=value)[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (f"for={CLIENT};proto=https;host=dav.example.org", (CLIENT, "https", "dav.example.org")),
+        (f'For="{CLIENT}:47"; Proto=HTTPS', (CLIENT, "https", "inside:8080")),
+        ('for="[2001:db9::9]:47";host="a.example:8443"', ("2001:db9::9", "http", "a.example:8443")),
+        (f"for=1.1.1.1;proto=https, for={CLIENT};proto=http", (CLIENT, "http", "inside:8080")),
+        (f"for={CLIENT};proto=https, for=192.0.2.9;proto=http", (CLIENT, "https", "inside:8080")),
+        (f'for="1.1.1.1, for=2.2.2.2", for={CLIENT}', (CLIENT, "http", "inside:8080")),
+        ("for=_hidden;proto=https", ("192.0.2.1", "https", "inside:8080")),
+        (f'for={CLIENT};host="evil example/x"', (CLIENT, "http", "inside:8080")),
+        ('for="', ("192.0.2.1", "http", "inside:8080")),
+        (";;,,=", ("192.0.2.1", "http", "inside:8080")),
+    ],
+)
+def test_settle__reads_forwarded(value: str, expected: tuple[str, str, str]) -> None:
+    assert seen(RFC_7239, "192.0.2.1", forwarded=value) == expected
+
+
+def test_settle__the_header_that_the_proxy_does_not_set_is_the_clients_own() -> None:
+    assert seen(X, "192.0.2.1", forwarded=f"for={CLIENT};proto=https") == ("192.0.2.1", "http", "inside:8080")
+    assert seen(RFC_7239, "192.0.2.1", x_forwarded_for=CLIENT, x_forwarded_proto="https")[1] == "http"
+
+
+def test_settle__long_headers_are_read_in_no_time() -> None:
+    for value in ("for=" * 10_000, '"' * 50_000, "\\" * 50_000, 'for="' + "\\" * 50_000, ",;" * 20_000, " " * 60_000):
+        seen(RFC_7239, "192.0.2.1", forwarded=value)
+        seen(X, "192.0.2.1", x_forwarded_for=value, x_forwarded_host=value, x_forwarded_proto=value)
+
+
+def test_is_private__is_tls_or_this_machine() -> None:
+    assert is_private(settled(X, "127.0.0.1"))
+    assert is_private(settled(X, "192.0.2.1", x_forwarded_for=CLIENT, x_forwarded_proto="https"))
+    assert not is_private(settled(X, "192.0.2.1", x_forwarded_for=CLIENT, x_forwarded_proto="http"))
+    assert not is_private(settled(X, CLIENT))
+    local_proxy = ProxyOptions(trusted_proxies=("127.0.0.1",))
+    assert not is_private(settled(local_proxy, "127.0.0.1", x_forwarded_for=CLIENT))
+
+
+def test_settle__warns_once_of_a_local_proxy_that_is_not_named(caplog: pytest.LogCaptureFixture) -> None:
+    peers = Peers(ProxyOptions())
+    with caplog.at_level(logging.WARNING, "davsql"):
+        for _ in range(3):
+            peers.settle({"REMOTE_ADDR": "127.0.0.1", "HTTP_X_FORWARDED_FOR": CLIENT})
+    assert ["trusted_proxies" in record.getMessage() for record in caplog.records] == [True]
+
+
+@pytest.mark.parametrize(
+    "url", ["dav.example.org", "ftp://x", "https://x/dav", "https://u@x", "https://", "https://a b"]
+)
+def test_proxy_options__public_url_is_a_scheme_and_a_host(url: str) -> None:
+    with pytest.raises(ValueError, match=r"^public_url: "):
+        ProxyOptions(public_url=url)
+    ProxyOptions(public_url="https://[2001:db8::1]:8443/")
