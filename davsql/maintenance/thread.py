@@ -20,7 +20,6 @@ from davsql.maintenance.tasks import Task, run_task
 from davsql.store.records import task_records
 from davsql.store.store import Store
 
-CHECKPOINT_BYTES = 8 * 1024 * 1024  # in the WAL before a checkpoint is worth its fsync
 QUIET_S = 30.0  # without a commit before the WAL is emptied
 POLL_S = 0.25
 TASKS_POLL_S = 5.0
@@ -98,8 +97,6 @@ class Maintenance:
         while not self._stopping.wait(POLL_S):
             wal_bytes, now = self._store.wal_bytes, time.monotonic()
             if wal_bytes != seen_bytes:
-                if wal_bytes >= CHECKPOINT_BYTES:
-                    self._attempt("checkpoint", self._store.checkpoint)
                 seen_bytes, seen_at = wal_bytes, now
             elif wal_bytes and now - seen_at > QUIET_S:
                 self._attempt("checkpoint", lambda: self._store.checkpoint(truncate=True))

@@ -6,15 +6,20 @@ waits for readers, which would give the writer SQLITE_BUSY.
 
 from __future__ import annotations
 
+import logging
 import threading
 from pathlib import Path
 
 import apsw
 
-from davsql.errors import StoreReadOnly, StoreUnavailable
+from davsql.errors import StoreBusy, StoreError, StoreReadOnly, StoreUnavailable
 from davsql.store.connection import Role, open_connection
 from davsql.store.options import StoreOptions
 from davsql.store.transaction import translated
+
+CHECKPOINT_BYTES = 8 * 1024 * 1024  # in the WAL before a checkpoint is worth its fsync
+
+_log = logging.getLogger(__name__)
 
 
 class Checkpointer:
@@ -26,6 +31,23 @@ class Checkpointer:
         self._lock = threading.Lock()
         self._connection: apsw.Connection | None = None
         self._is_closed = False
+        self._beside = threading.Lock()  # held while a thread of `run_beside` is at work
+
+    def run_beside(self) -> None:
+        """Begin PASSIVE in a thread of its own, unless one is at it; for the writer, which goes on meanwhile."""
+        if not self._options.leaves_checkpoints and self._beside.acquire(blocking=False):
+            threading.Thread(target=self._run_once, name="davsql-checkpointer", daemon=True).start()
+
+    def _run_once(self) -> None:
+        try:
+            self.run()
+        except StoreBusy:  # another process is at it
+            pass
+        except StoreError as error:
+            if not self._is_closed:
+                _log.warning("checkpoint failed: %s", error)
+        finally:
+            self._beside.release()
 
     def run(self, *, truncate: bool = False) -> tuple[int, int]:
         """Checkpoint as far as no reader needs the WAL; with `truncate` all of it, and empty it.

@@ -131,7 +131,7 @@ class Store:
         self.upload_tallies = PerThread(UploadTally)
         self._readers = readers.Readers(file, options)
         self._checkpointer = Checkpointer(file, options)
-        self._writer = writer.Writer(connection, options)
+        self._writer = writer.Writer(connection, options, self._checkpointer)
 
     @classmethod
     def open(cls, file: Path, options: StoreOptions | None = None, *, create: bool = False) -> Store:

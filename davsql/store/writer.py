@@ -21,6 +21,7 @@ import apsw
 
 from davsql.counters import WriterCounters
 from davsql.errors import StoreBusy, StoreError, StoreFull, StoreReadOnly, StoreUnavailable
+from davsql.store.checkpointer import CHECKPOINT_BYTES, Checkpointer
 from davsql.store.migrate import SET_META
 from davsql.store.options import StoreOptions
 from davsql.store.presence import DELETE_MARK, new_mark
@@ -32,7 +33,8 @@ Command = Callable[[WriteTx], Result]
 
 BATCH_COMMANDS = 256  # at most in one COMMIT
 BATCH_BYTES = 16 * 1024 * 1024  # of staged content in one COMMIT: WAL suits transactions well below 100 MB
-WAL_BYTES_LIMIT = 64 * 1024 * 1024  # above it the writer itself lets the WAL start over
+WAL_BYTES_LIMIT = 64 * 1024 * 1024  # above it the writer waits for a checkpoint and lets the WAL start over
+CHECKPOINT_WAIT_S = 0.5  # for the checkpoint of another process, before the WAL grows on
 LEFT_WAL_BYTES_LIMIT = 1024 * 1024 * 1024  # the same where Litestream should have done it and seems not to run
 
 MARK_TIMEOUT_MS = 2000  # for another process's lock when the store is closed
@@ -91,8 +93,9 @@ class _Aborted(Exception):
 class Writer:
     """The thread that owns the writing connection."""
 
-    def __init__(self, connection: apsw.Connection, options: StoreOptions) -> None:
+    def __init__(self, connection: apsw.Connection, options: StoreOptions, checkpointer: Checkpointer) -> None:
         self._connection = connection
+        self._checkpointer = checkpointer
         self._options = options
         self._queue: SimpleQueue[Pending[Any] | None] = SimpleQueue()  # None: stop after what came before
         self._gate = threading.Condition()  # guards _is_closing; waited on for a place in the queue
@@ -101,6 +104,7 @@ class Writer:
         self._is_closing = False
         self.counters = WriterCounters()
         self.wal_bytes = 0  # in the WAL after the last commit
+        self._grown_bytes = 0  # written to the WAL since the last checkpoint beside the writer began
         self._tried_wal_bytes = 0  # what the WAL had when emptying it was last tried in vain
         self._page_size: int = connection.pragma("page_size")
         self._room = Room(Path(connection.filename), options)
@@ -187,8 +191,7 @@ class Writer:
             while batch := self._next_batch():
                 if batch := self._refuse_without_room(batch):
                     self._run_batch(batch)
-                if self.wal_bytes > self._room.wal_limit(self.wal_bytes, WAL_BYTES_LIMIT):
-                    self._checkpoint()
+                self._keep_wal_short()
             self._remove_mark()
         except BaseException as error:  # noqa: BLE001  # whatever it was, callers must not wait for ever
             _log.critical("the writer stopped; restart davsql", exc_info=error)
@@ -256,9 +259,9 @@ class Writer:
                 return False
             self._empty_wal()
             return self._room.allows(self._connection, size_bytes, self.wal_bytes)
-        except apsw.BusyError:  # somebody reads: the WAL stays as long as it is
+        except StoreBusy:  # somebody reads: the WAL stays as long as it is
             return False
-        except apsw.Error:  # the command itself will tell
+        except (apsw.Error, StoreError):  # the command itself will tell
             return True
 
     def _run_batch(self, batch: list[Pending[Any]]) -> None:
@@ -375,21 +378,47 @@ class Writer:
             self._connection.execute("ROLLBACK")
 
     def _note_wal(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
-        self.wal_bytes = pages * self._page_size
+        before, self.wal_bytes = self.wal_bytes, pages * self._page_size
+        # A WAL that is not longer than before has started over.
+        self._grown_bytes += self.wal_bytes - before if self.wal_bytes > before else self.wal_bytes
         self.counters.is_failing = False
         return apsw.SQLITE_OK
 
+    def _keep_wal_short(self) -> None:
+        """Have the WAL copied beside the writer as it grows; at the limit wait for that, so that it can start over.
+
+        Between two commits nobody writes, so PASSIVE can finish if no reader is behind.
+        """
+        if self.wal_bytes > self._room.wal_limit(self.wal_bytes, WAL_BYTES_LIMIT):
+            self._grown_bytes = 0
+            self._checkpoint()
+        elif self._grown_bytes >= CHECKPOINT_BYTES:
+            self._grown_bytes = 0
+            self._checkpointer.run_beside()
+
     def _checkpoint(self) -> None:
-        """Let the WAL start over: between two commits nobody writes, so PASSIVE can finish if no reader is behind."""
         try:
             if self._options.leaves_checkpoints:
                 self._empty_left_wal()
             else:
-                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-        except apsw.BusyError:
-            pass  # the checkpointer is at it, or Litestream runs
-        except apsw.Error as error:
-            _log.warning("checkpoint failed: %s", error)
+                self._checkpoint_soon()
+        except StoreBusy:
+            pass  # another process is at it, or Litestream runs
+        except StoreError as error:
+            if not self._is_closing:
+                _log.warning("checkpoint failed: %s", error)
+
+    def _checkpoint_soon(self) -> None:
+        deadline = time.monotonic() + CHECKPOINT_WAIT_S
+        while True:
+            try:
+                self._checkpointer.run()
+            except StoreBusy:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(0.01)
+            else:
+                return
 
     def _empty_left_wal(self) -> None:
         """Litestream seems not to run: not PASSIVE (store/replication.py), no waiting, not again after each commit."""
@@ -400,9 +429,5 @@ class Writer:
         self._tried_wal_bytes = 0
 
     def _empty_wal(self) -> None:
-        self._connection.set_busy_timeout(0)
-        try:
-            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-            self.wal_bytes = 0
-        finally:
-            self._connection.set_busy_timeout(self._options.busy_timeout_s * 1000)
+        self._checkpointer.empty_wal()
+        self.wal_bytes = 0

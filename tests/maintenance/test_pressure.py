@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 
 from davsql.errors import StoreUnavailable
-from davsql.maintenance import thread as maintenance_thread
 from davsql.maintenance.gc import collect_garbage
 from davsql.maintenance.health import Status, look_at
 from davsql.maintenance.thread import Maintenance
@@ -170,7 +169,7 @@ def slow_download(server: LiveServer, path: str) -> Iterator[None]:
 
 def test_wal__stays_bounded_under_writes_beside_slow_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     body, bodies = MIB // 2, 160
-    monkeypatch.setattr(maintenance_thread, "CHECKPOINT_BYTES", MIB)
+    monkeypatch.setattr(writer, "CHECKPOINT_BYTES", MIB)
     monkeypatch.setattr(writer, "WAL_BYTES_LIMIT", 4 * MIB)
     with served(tmp_path / "a.db", StoreOptions(durability="normal")) as (store, server), ExitStack() as stack:
         put(store, "/slow", os.urandom(32 * MIB))

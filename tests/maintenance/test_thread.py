@@ -40,20 +40,6 @@ def test_maintenance__removes_what_is_deleted(store: Store) -> None:
     maintenance.stop()
 
 
-def test_maintenance__keeps_the_wal_short(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(thread_module, "CHECKPOINT_BYTES", 100_000)
-    maintenance = Maintenance(store, EAGER)
-    maintenance.start()
-    put(store, "/f", b"x" * 200_000)
-
-    def has_started_over() -> bool:
-        put(store, "/g", b"x")
-        return store.wal_bytes < 100_000
-
-    until(has_started_over)
-    maintenance.stop()
-
-
 def test_maintenance__empties_the_wal_when_nobody_writes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(thread_module, "QUIET_S", 0.02)
     maintenance = Maintenance(store, MaintenanceOptions())

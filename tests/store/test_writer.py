@@ -13,6 +13,7 @@ import pytest
 from davsql.errors import NotFound, StoreBusy, StoreError, StoreFull, StoreReadOnly, StoreUnavailable
 from davsql.store import migrate
 from davsql.store import writer as writer_module
+from davsql.store.checkpointer import Checkpointer
 from davsql.store.connection import Role, create_file, open_connection
 from davsql.store.options import StoreOptions
 from davsql.store.transaction import WriteTx
@@ -34,7 +35,8 @@ class Rig:
         self.commits = 0
         self.connection.set_commit_hook(self._count)
         self.on_commit: Callable[[], bool] = lambda: False  # True rolls back
-        self.writer = Writer(self.connection, options)
+        self.checkpointer = Checkpointer(file, options)
+        self.writer = Writer(self.connection, options, self.checkpointer)
 
     def _count(self) -> bool:
         if self.on_commit():
@@ -78,6 +80,7 @@ def make_rig(tmp_path: Path) -> Iterator[MakeRig]:
 
     yield make
     for rig in made:
+        rig.checkpointer.close()
         rig.writer.close()
 
 
@@ -479,6 +482,50 @@ def test_wal__beyond_its_limit_starts_over(rig: Rig, monkeypatch: pytest.MonkeyP
         rig.writer.run(lambda tx, number=number: tx.change(INSERT, ("k" * 50_000 + str(number),)))  # type: ignore[misc]
         seen.append(rig.writer.wal_bytes)
     assert max(seen) < 300_000
+
+
+def test_wal__is_copied_beside_the_writer_each_time_it_has_grown(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "CHECKPOINT_BYTES", 100_000)
+    began, run = threading.Semaphore(0), rig.checkpointer.run
+
+    def counted() -> tuple[int, int]:
+        result = run()
+        began.release()
+        return result
+
+    monkeypatch.setattr(rig.checkpointer, "run", counted)
+    for number in range(3):
+        rig.writer.run(insert("k" * 150_000 + str(number)))
+        assert began.acquire(timeout=TIMEOUT_S)
+    assert rig.writer.wal_bytes < 400_000  # it started over
+    rig.writer.run(insert("l"))
+    assert not began.acquire(blocking=False)
+
+
+def test_wal__at_its_limit_waits_for_a_checkpoint_of_this_process(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "WAL_BYTES_LIMIT", 100_000)
+    with rig.checkpointer._lock:  # noqa: SLF001  # one is at it
+        rig.writer.run(insert("k" * 150_000))
+        pending = rig.writer.submit(insert("l"))
+        time.sleep(0.05)
+        assert not pending.is_answered
+    pending.wait()
+    assert rig.writer.wal_bytes < 100_000
+
+
+def test_wal__at_its_limit_grows_on_when_another_process_checkpoints_for_long(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "WAL_BYTES_LIMIT", 100_000)
+    monkeypatch.setattr(writer_module, "CHECKPOINT_WAIT_S", 0.02)
+
+    def busy() -> tuple[int, int]:
+        raise StoreBusy("another process is at it")
+
+    monkeypatch.setattr(rig.checkpointer, "run", busy)
+    for number in range(3):
+        rig.writer.run(insert("k" * 150_000 + str(number)))
+    assert rig.writer.wal_bytes > 400_000
 
 
 def test_wal__that_a_reader_holds_grows_on(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
