@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_REMEMBERED = 4096  # to parse an address costs more than all else that a request does with it
 
 IPV6_PREFIX = 64  # what one customer has at the least: an attacker there has 2^64 addresses to come from
 
@@ -34,12 +37,14 @@ def checked_networks(key: str, texts: Iterable[str]) -> None:
             raise ValueError(f"{key}: expected addresses or networks like '10.0.0.0/8', found {text!r}") from None
 
 
+@lru_cache(_REMEMBERED)
 def plain_address(text: str) -> str | None:
     """An address in its one form, IPv4 inside IPv6 as IPv4; None when it is none."""
     address = _parsed(text)
     return None if address is None else str(address)
 
 
+@lru_cache(_REMEMBERED)
 def is_local(text: str) -> bool:
     """Whether it is a loopback address."""
     address = _parsed(text)
@@ -54,6 +59,7 @@ def neighbourhood(text: str) -> str:
     return text if address is None else str(address)
 
 
+@lru_cache(_REMEMBERED)
 def _parsed(text: str) -> _Address | None:
     try:
         address = ipaddress.ip_address(text.partition("%")[0])

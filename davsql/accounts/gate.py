@@ -29,7 +29,7 @@ from davsql.store.transaction import WriteTx
 
 log = logging.getLogger(__name__)
 
-NS_PER_S = 1_000_000_000
+BLOCKED_LINE_S = 1.0  # between two lines of the log about one blocked address
 
 
 class Credentials(NamedTuple):
@@ -61,6 +61,7 @@ class Gate:
         self._admitted: Memory[Principal] = Memory(options.cache_s)
         # A client that goes on sending an old password does not guess: it is refused and not counted again.
         self._refused: Memory[bool] = Memory()
+        self._told: Memory[bool] = Memory()
 
     def recall(self, raw: str) -> Principal | None:
         """Who brought these credentials a moment ago; None: they must be looked at.
@@ -156,7 +157,7 @@ class Gate:
     def _with_password(self, attempt: _Attempt) -> Account:
         account, secret = attempt.account, attempt.credentials.secret
         self._refuse_blocked(attempt)
-        with self._passwords.turn():
+        with self._passwords.turn(is_known=attempt.known_since is not None):
             self._refuse_blocked(attempt)  # others may have failed while this one waited
             is_right = self._passwords.verify(None if account is None else account.password_hash, secret)
             if account is None or not is_right or account.is_disabled:
@@ -172,7 +173,9 @@ class Gate:
         with self._file.snapshot() as tx:
             wait_s = attempts.waiting_s(tx, attempt.subjects)
         if wait_s > 0:
-            log.warning("login blocked for %d s: address=%s user=%s", wait_s, attempt.address, _shown(attempt))
+            if not self._told.recall(attempt.address, 0):  # a flood must not fill the log
+                self._told.keep(attempt.address, True, 0, BLOCKED_LINE_S)  # noqa: FBT003  # the answer to remember
+                log.warning("login blocked for %d s: address=%s user=%s", wait_s, attempt.address, _shown(attempt))
             raise LoginBlocked("too many logins have failed", wait_s)
 
     def _refuse(self, attempt: _Attempt) -> NoReturn:

@@ -22,7 +22,7 @@ from davsql.errors import AccountError, LoginBusy
 MIN_CHARACTERS = 8
 MAX_BYTES = 1024
 AT_ONCE = 2  # hashes that are computed at one time, in each process
-WAITING = 8  # logins that may wait for one; each holds a thread of the server
+WAITING = 8  # logins that may wait for one, of known and of new addresses each; each holds a thread of the server
 WAIT_TIMEOUT_S = 5.0
 
 
@@ -33,7 +33,8 @@ class Passwords:
         """Args: hasher: with the cost of new hashes; None: what argon2-cffi recommends, which grows over the years."""
         self._hasher = hasher or PasswordHasher()
         self._running = threading.Semaphore(AT_ONCE)
-        self._places = threading.Semaphore(AT_ONCE + WAITING)
+        # A flood from elsewhere must not keep out whoever was here before: they have places of their own.
+        self._places = {is_known: threading.Semaphore(AT_ONCE + WAITING) for is_known in (True, False)}
         # What the password of an unknown name is compared with: it costs the same, so nobody learns which names exist.
         self._nobodys_hash = self._hasher.hash(secrets.token_hex())
 
@@ -54,13 +55,17 @@ class Passwords:
         return self._hasher.check_needs_rehash(password_hash)
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
+    def turn(self, *, is_known: bool = False) -> Iterator[None]:
         """Wait for a place among the few that may hash.
+
+        Args:
+            is_known: the account was used from this address before.
 
         Raises:
             LoginBusy: too many others wait, or it takes too long.
         """
-        if not self._places.acquire(blocking=False):
+        places = self._places[is_known]
+        if not places.acquire(blocking=False):
             raise LoginBusy("too many logins at one time")
         try:
             if not self._running.acquire(timeout=WAIT_TIMEOUT_S):
@@ -70,7 +75,7 @@ class Passwords:
             finally:
                 self._running.release()
         finally:
-            self._places.release()
+            places.release()
 
 
 def hash_password(password: str, hasher: PasswordHasher | None = None) -> str:

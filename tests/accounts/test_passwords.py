@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
 
 import pytest
 from argon2 import PasswordHasher
@@ -53,27 +54,44 @@ def test_is_outdated__cheaper_hashes_are() -> None:
 
 
 def test_turn__few_hash_few_wait_the_others_are_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passwords, "WAIT_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(passwords, "WAIT_TIMEOUT_S", 60)
     ours = cheap_passwords()
-    done, inside = threading.Event(), threading.Semaphore(0)
+    done, sent_away, let_in = threading.Event(), threading.Semaphore(0), threading.Semaphore(0)
 
-    def hash_for_long() -> None:
-        with ours.turn():
-            inside.release()
-            done.wait(30)
+    def log_in(*, is_known: bool) -> None:
+        try:
+            with ours.turn(is_known=is_known):
+                done.wait(60)
+                let_in.release()
+        except LoginBusy:
+            sent_away.release()
 
-    threads = [threading.Thread(target=hash_for_long) for _ in range(AT_ONCE)]
-    for thread in threads:
-        thread.start()
-        assert inside.acquire(timeout=30)
-    with pytest.raises(LoginBusy), ours.turn():
-        pytest.fail("no place was free")
+    def start(count: int, *, is_known: bool) -> list[threading.Thread]:
+        threads = [threading.Thread(target=log_in, kwargs={"is_known": is_known}) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        return threads
+
+    threads = start(AT_ONCE + WAITING + 5, is_known=False)
+    assert all(sent_away.acquire(timeout=30) for _ in range(5))
+    threads += start(1, is_known=True)  # who was here before may still wait
     done.set()
     for thread in threads:
         thread.join(30)
+    assert not sent_away.acquire(blocking=False)
+    assert all(let_in.acquire(blocking=False) for _ in range(AT_ONCE + WAITING + 1))
+
+
+def test_turn__nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passwords, "WAIT_TIMEOUT_S", 0.01)
+    ours = cheap_passwords()
+    with ExitStack() as running:
+        for _ in range(AT_ONCE):
+            running.enter_context(ours.turn())
+        with pytest.raises(LoginBusy), ours.turn():
+            pytest.fail("too many at one time")
     with ours.turn():  # the places are free again
         pass
-    assert WAITING >= 1
 
 
 @pytest.mark.parametrize("password", ["correct horse", "\u5bc6\u7801\u5bc6\u7801\u6b63\u786e\u7684\u9a6c", "        x"])
