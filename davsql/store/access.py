@@ -13,7 +13,7 @@ from davsql.access import Access, Keys, Right
 from davsql.errors import NotAllowed, NotFound
 from davsql.model import NO_NODES, Inode, Node, Nodes
 from davsql.paths import DavPath
-from davsql.store.nodes import Chain, descendants, in_columns, insert_node, members, path_of, resolve
+from davsql.store.nodes import Chain, descendants, insert_node, members, page_of, path_of, resolve
 from davsql.store.transaction import ReadTx, WriteTx
 
 
@@ -120,11 +120,11 @@ def members_seen(tx: ReadTx, parent: Inode, access: Access, *, after: str = "", 
         return members(tx, parent, after=after, limit=limit)
     path = path_of(tx, parent)
     keys = access.member_keys(path)
-    bindings = {"parent": parent, "after": after, "limit": limit, "passages": _json(keys.passages)}
+    bindings = {"parent": parent, "limit": limit, "passages": _json(keys.passages)}
     if Right.READ in access.rights(path):
-        return in_columns(tx, MEMBERS_BUT, {**bindings, "hidden": _json(keys.hidden)})
+        return page_of(tx, MEMBERS_BUT, {**bindings, "hidden": _json(keys.hidden)}, after=after)
     # Few of many, perhaps: none of the others is looked at.
-    return in_columns(tx, MEMBERS_NAMED, {**bindings, "seen": _json(keys.readable | keys.passages)})
+    return page_of(tx, MEMBERS_NAMED, {**bindings, "seen": _json(keys.readable | keys.passages)}, after=after)
 
 
 def _json(keys: Iterable[str]) -> str:

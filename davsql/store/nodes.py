@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from binascii import unhexlify
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from davsql.errors import ParentMissing, PathTooDeep, StoreDamaged
@@ -103,10 +104,18 @@ FROM (SELECT * FROM entries WHERE parent_inode = :parent AND key > :after ORDER 
 def members(tx: ReadTx, parent: Inode, *, after: str, limit: int) -> Nodes:
     """Up to `limit` members of a collection in the order of their lookup keys, from the first key above `after`.
 
+    Raises: as `page_of`.
+    """
+    return page_of(tx, MEMBERS, {"parent": parent, "limit": limit}, after=after)
+
+
+def page_of(tx: ReadTx, sql: str, bindings: Mapping[str, Any], *, after: str) -> Nodes:
+    """Members by a query of theirs (see `in_columns`) that begins above the key `after`.
+
     Raises:
         StoreDamaged: the index of names leads back, which would be pages without end.
     """
-    found = in_columns(tx, MEMBERS, {"parent": parent, "after": after, "limit": limit})
+    found = in_columns(tx, sql, {**bindings, "after": after})
     if len(found) and not lookup_key(found.names[-1]) > after:
         raise StoreDamaged(f"an index of the store is out of order; {REMEDY}")
     return found
