@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import tempfile
 import threading
 import time
@@ -41,6 +42,7 @@ OPERATIONS_BETWEEN_CUTS = 50  # on average
 RARE_WEIGHT = 10  # a sync, truncation or deletion is so much more likely to be cut than one of the many writes
 STEPS_BETWEEN_REOPENINGS = 25
 STORE = "store.db"
+PART = re.compile(r"^\..*\.davsql-part")  # a store that is being made
 _vfs_numbers = count()
 
 
@@ -162,7 +164,8 @@ class Run:
         acknowledged = tuple(len(each.acknowledged_at) for each in self._journals)
         left = self._disk.cut(self._rng)
         started = tuple(len(each.submitted_at) for each in self._journals)
-        self.cuts.append(Cut(left, f"{operation.kind} {operation.file}", is_created, started, acknowledged))
+        moment = f"{operation.kind} {PART.sub('part', operation.file)}"
+        self.cuts.append(Cut(left, moment, is_created, started, acknowledged))
 
     # --- after the cut -------------------------------------------------------------------------------------------
 
