@@ -26,6 +26,7 @@ from davsql.maintenance.backup import BackupOptions
 from davsql.maintenance.litestream import ReplicaOptions
 from davsql.maintenance.thread import MaintenanceOptions
 from davsql.paths import checked_name, lookup_key
+from davsql.server.listening import default_workers
 from davsql.server.options import AdminOptions, ServerOptions
 from davsql.store.options import StoreOptions
 
@@ -38,6 +39,7 @@ class ListenOptions:
 
     host: str = "127.0.0.1"
     port: int = 8080  # 0: any free one
+    workers: int = field(default_factory=default_workers)  # processes
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,7 @@ PER_SHARE = frozenset({"store.read_only", "store.leaves_checkpoints", "store.vfs
 # Numbers that make sense, where the least one is not 0 or there is a greatest one.
 BOUNDS: Mapping[str, tuple[int, int | None]] = {
     "server.port": (0, 65535),
+    "server.workers": (1, 256),
     "admin.port": (0, 65535),
     "store.cache_mb": (1, None),
     "store.readers": (1, 1024),

@@ -37,6 +37,25 @@ if TYPE_CHECKING:
 READER_WAIT_S = 0.5  # a scrape must not hang where the readers are all in use
 NS = 1e-9
 
+# Gauges of which several processes have each the whole, so that they are not added up.
+HIGHEST = frozenset(
+    {
+        "davsql_writer_failing",
+        "davsql_writer_hold_seconds_max",
+        "davsql_writer_busy_seconds",
+        "davsql_wal_bytes",
+        "davsql_db_file_bytes",
+        "davsql_db_free_bytes",
+        "davsql_wal_file_bytes",
+        "davsql_disk_free_bytes",
+        "davsql_task_last_start_timestamp_seconds",
+        "davsql_task_last_duration_seconds",
+        "davsql_task_last_success",
+        "python_info",
+    }
+)
+LOWEST = frozenset({"davsql_writer_alive", "process_start_time_seconds", "process_max_fds"})
+
 Number = Callable[["Vitals"], float]
 Table = tuple[tuple[str, str, Number], ...]
 
@@ -68,7 +87,7 @@ STORE_GAUGES: Table = (
     ("davsql_writer_queue_size", "Commands that may wait for the writer.", lambda v: v.queue_size),
     ("davsql_readers_size", "Connections that may read at one time.", lambda v: v.readers),
     ("davsql_readers_in_use", "Connections that read now.", lambda v: v.readers_in_use),
-    ("davsql_wal_bytes", "In the WAL after the last commit of this process.", lambda v: v.wal_bytes),
+    ("davsql_wal_bytes", "In the WAL.", lambda v: v.wal_bytes),
     ("davsql_uploads_active", "Uploads under way.", lambda v: max(0, v.upload.begun - v.upload.ended)),
     ("davsql_downloads_active", "Downloads under way.", lambda v: v.downloads_active),
     ("davsql_pinned_blobs", "Contents that downloads keep from garbage collection.", lambda v: v.pinned_blobs),
@@ -116,11 +135,12 @@ class Server(Protocol):
         """The connections of clients."""
 
 
-def make_registry(watched: Watched, server: Server) -> CollectorRegistry:
-    """All metrics of this process: its stores by mount path, its HTTP server, the process itself."""
+def make_registry(watched: Watched, server: Server | None) -> CollectorRegistry:
+    """All metrics of this process: its stores by mount path, its HTTP server if it has one, the process itself."""
     registry = CollectorRegistry()
     registry.register(_Stores(watched))
-    registry.register(_Http(server))
+    if server is not None:
+        registry.register(_Http(server))
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     return registry

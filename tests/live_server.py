@@ -1,11 +1,16 @@
-"""A real server on a free port, in a thread of the test's process."""
+"""A real server on a free port: in a thread of the test's process, or `davsql serve` in processes of its own."""
 
 from __future__ import annotations
 
+import re
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from wsgiref.types import WSGIApplication
 
 from davsql.dav.application import make_application
@@ -15,14 +20,14 @@ from davsql.server.options import ServerOptions
 from davsql.store.store import Store
 from tests import http_client
 
+ROOT = Path(__file__).parents[1]
 STOP_TIMEOUT_S = 30
 
 
-@dataclass(frozen=True, slots=True)
-class LiveServer:
+@dataclass(frozen=True)
+class Served:
     """Where a running server is and how to talk to it."""
 
-    http: HttpServer
     address: tuple[str, int]
 
     @property
@@ -46,6 +51,64 @@ class LiveServer:
         return http_client.exchange(self.address, *parts, half_close=half_close)
 
 
+@dataclass(frozen=True)
+class LiveServer(Served):
+    """In this process."""
+
+    http: HttpServer
+
+
+@dataclass(frozen=True)
+class ServerProcesses(Served):
+    """`davsql serve` with workers."""
+
+    supervisor: subprocess.Popen[str]
+    admin: tuple[str, int]
+    log: Path
+
+    def pids(self, name: str) -> list[int]:
+        """The processes of one kind that run now: "worker" or "keeper". On Linux only."""
+        pid = self.supervisor.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+        return [int(each) for each in children if _name_of(each).startswith(f"davsql-{name}")]
+
+
+def _name_of(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(encoding="ascii")
+    except OSError:  # it has just ended
+        return ""
+
+
+@contextmanager
+def serving_processes(store: Path, workers: int, more: str = "") -> Iterator[ServerProcesses]:
+    """Run `davsql serve` over one store at "/" until the block ends; `more` is of its configuration."""
+    config, log = store.with_suffix(".toml"), store.with_suffix(".log")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        admin = "127.0.0.1", int(free.getsockname()[1])
+    config.write_text(
+        f"[server]\nport = 0\nworkers = {workers}\nshutdown_timeout_s = 1\n[admin]\nport = {admin[1]}\n"
+        f"[log]\nfile = {str(log)!r}\n[[share]]\nname = '/'\ndb = {str(store)!r}\n{more}",
+        encoding="utf-8",
+    )
+    command = [sys.executable, "-m", "davsql", "serve", "--config", str(config)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, bufsize=1) as supervisor:
+        try:
+            assert supervisor.stdout is not None
+            said = ""
+            for line in supervisor.stdout:
+                said += line
+                if "Ctrl-C" in line:
+                    break
+            told = re.search(r"serving .* on http://([\d.]+):(\d+)/", said)
+            assert told, said + log.read_text(encoding="utf-8")
+            yield ServerProcesses((told[1], int(told[2])), supervisor, admin, log)
+        finally:
+            supervisor.terminate()
+            supervisor.communicate(timeout=STOP_TIMEOUT_S)
+
+
 @contextmanager
 def serving(application: WSGIApplication, options: ServerOptions | None = None) -> Iterator[LiveServer]:
     """Run `application` under the real server until the block ends."""
@@ -56,7 +119,7 @@ def serving(application: WSGIApplication, options: ServerOptions | None = None) 
     thread.start()
     try:
         host, port = http.bind_addr[:2]
-        yield LiveServer(http, (str(host), int(port)))
+        yield LiveServer((str(host), int(port)), http)
     finally:
         http.stop()
         thread.join(STOP_TIMEOUT_S)

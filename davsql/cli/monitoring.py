@@ -5,10 +5,8 @@ from __future__ import annotations
 import logging
 
 from davsql.errors import ListenError
-from davsql.maintenance.health import Watched
 from davsql.server.addresses import is_loopback, reason_of, url_of
-from davsql.server.admin import AdminServer
-from davsql.server.http import HttpServer
+from davsql.server.admin import AdminServer, Observed
 from davsql.server.options import AdminOptions
 
 _log = logging.getLogger(__name__)
@@ -33,7 +31,7 @@ def require_local(options: AdminOptions) -> None:
         )
 
 
-def start_admin(options: AdminOptions, watched: Watched, server: HttpServer) -> AdminServer | None:
+def start_admin(options: AdminOptions, observed: Observed) -> AdminServer | None:
     """Listen for monitoring; None when it is off, or when no port was asked for and the usual one is taken.
 
     Raises:
@@ -41,7 +39,7 @@ def start_admin(options: AdminOptions, watched: Watched, server: HttpServer) -> 
     """
     if not options.is_on:
         return None
-    admin = AdminServer((options.host, options.wanted_port), watched, server)
+    admin = AdminServer((options.host, options.wanted_port), observed)
     try:
         admin.start()
     except OSError as error:

@@ -16,8 +16,24 @@ if TYPE_CHECKING:
     from davsql.maintenance.replica import Replica
 
 
-def open_share(stack: ExitStack, share: ShareOptions, configuration: Config) -> tuple[Store, Replica | None]:
+def open_share_of_worker(share: ShareOptions, configuration: Config) -> Store:
+    """Open the store of a share, which is there and up to date, where another process looks after it.
+
+    Raises:
+        StoreError: as `Store.open`.
+    """
+    is_replicated = configuration.replica.url is not None and not share.read_only
+    options = share_store_options(configuration, share)
+    return Store.open(share.db, replace(options, leaves_checkpoints=is_replicated))
+
+
+def open_share(
+    stack: ExitStack, share: ShareOptions, configuration: Config, *, is_replicated: bool = True
+) -> tuple[Store, Replica | None]:
     """Open the store of a share and have it replicated if the configuration says so; `stack` ends both.
+
+    Args:
+        is_replicated: False: only look whether it can be replicated.
 
     Raises:
         ReplicaError: it is to be replicated and cannot be.
@@ -32,7 +48,8 @@ def open_share(stack: ExitStack, share: ShareOptions, configuration: Config) -> 
     replica = Replica(share.db, Replicated(configuration.replica, share.name))
     stack.callback(replica.stop)  # before the store is opened, so that it stops after the store's last commit
     store = stack.enter_context(Store.open(share.db, replace(options, leaves_checkpoints=True), create=True))
-    replica.start(store)
+    if is_replicated:
+        replica.start(store)
     return store, replica
 
 

@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
-from davsql.cli.accounts import accounts_option, open_gate, served_file
+from davsql.cli.accounts import accounts_option, served_file
 from davsql.cli.logging_setup import set_up_logging
 from davsql.cli.monitoring import announcement, require_local, start_admin
 from davsql.cli.printing import printable
-from davsql.cli.replicas import open_share
 from davsql.cli.rules import rules_of
-from davsql.cli.target import file_options, load_config, shares_of, tell_of_migration
-from davsql.config import Config, ListenOptions, ShareOptions
-from davsql.dav.application import make_application
-from davsql.errors import ListenError, NotFound
-from davsql.maintenance.backup import backups_in
-from davsql.maintenance.health import Watched
-from davsql.maintenance.thread import Maintenance
+from davsql.cli.site import Site
+from davsql.cli.target import file_options, load_config, shares_of
+from davsql.config import ListenOptions
+from davsql.errors import ListenError
 from davsql.paths import encoded_name
 from davsql.server.addresses import is_loopback, reason_of, url_of
-from davsql.server.admin import AdminServer
+from davsql.server.admin import OneProcess
 from davsql.server.http import HttpServer
+from davsql.server.listening import IS_SPREAD, bind
 from davsql.server.run import run
-from davsql.store.store import Store
+from davsql.server.workers import Supervisor
 
-if TYPE_CHECKING:
-    from davsql.maintenance.replica_progress import ReplicaStatus
+_log = logging.getLogger(__name__)
 
 HOW_TO_MOUNT = """\
 How to use it as a drive:
@@ -50,63 +47,94 @@ How to use it as a drive:
 @accounts_option
 @click.option("--host", metavar="ADDRESS", help="Where to listen.  [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="TCP port, 0 for a free one.  [default: 8080]")
+@click.option(
+    "--workers", type=click.IntRange(1, 256), metavar="N", help="Processes that serve.  [default: the cores, at most 4]"
+)
 @click.option("--read-only", "is_read_only", is_flag=True, help="Refuse every change.")
 def serve(
-    db: Path | None,
-    config: Path | None,
-    accounts: Path | None,
-    host: str | None,
-    port: int | None,
-    *,
-    is_read_only: bool,
+    db: Path | None, config: Path | None, accounts: Path | None, *, is_read_only: bool, **listening: str | int | None
 ) -> None:
     """Serve stores as network drives (WebDAV) until Ctrl-C or SIGTERM.
 
     Without --config the one store of --db is served at /; it is made if it is missing. Options here override the
     configuration file. Without accounts (`davsql user add`) everybody may do everything, so davsql listens on loopback
-    addresses only.
+    addresses only. With several workers, SIGHUP makes it read the configuration again.
 
     \b
     Examples:
       davsql serve
       davsql serve --db /srv/photos.db --port 8090 --read-only
-      davsql serve --config /etc/davsql.toml
+      davsql serve --config /etc/davsql.toml --workers 1
     """
-    configuration = _with_flags(load_config(config), host, port)
+
+    def read() -> Site:
+        return _read_site(db, config, accounts, listening, is_read_only=is_read_only)
+
+    site = read()
+    set_up_logging(site.configuration.log)
+    if site.workers == 1:
+        _serve_alone(site)
+    else:
+        _serve_together(site, read)
+    click.echo("davsql stopped")
+
+
+def _read_site(
+    db: Path | None, config: Path | None, accounts: Path | None, listening: Mapping[str, Any], *, is_read_only: bool
+) -> Site:
+    """What to serve; `listening` overrides the configuration where it is not None."""
+    configuration = load_config(config)
+    listen = replace(configuration.listen, **{key: value for key, value in listening.items() if value is not None})
+    if listen.workers > 1 and not IS_SPREAD:
+        click.echo("davsql: this system does not spread connections over processes: one serves them all", err=True)
+        listen = replace(listen, workers=1)
+    account_file = served_file(accounts, config, configuration.accounts)
+    if account_file is None:
+        _require_loopback(listen.host)
+    require_local(configuration.admin)
     shares = tuple(
         replace(share, read_only=share.read_only or is_read_only) for share in shares_of(db, configuration, config)
     )
-    account_file = served_file(accounts, config, configuration.accounts)
-    if account_file is None:
-        _require_loopback(configuration.listen.host)
-    require_local(configuration.admin)
-    set_up_logging(configuration.log)
+    configuration = replace(configuration, listen=listen)
+    rules = rules_of(shares, configuration, has_accounts=account_file is not None)
+    return Site(configuration, shares, rules, account_file)
+
+
+def _serve_alone(site: Site) -> None:
+    listen = site.configuration.listen
     with ExitStack() as stack:
-        watched = _running_stores(stack, shares, configuration)
-        gate = None if account_file is None else open_gate(stack, account_file, configuration.accounts)
-        rules = rules_of(shares, configuration, has_accounts=gate is not None)
-        application = make_application(
-            watched.shares, configuration.dav, rules=rules, gate=gate, proxy=configuration.proxy
-        )
-        listen = configuration.listen
-        server = HttpServer((listen.host, listen.port), application, configuration.server)
+        watched = site.open(stack)
+        application = site.application(stack, watched.shares)
+        server = HttpServer((listen.host, listen.port), application, site.configuration.server)
         try:
             server.prepare()
         except OSError as error:
             raise _listen_error(listen, error) from error
         stack.callback(server.stop)  # where the next line fails; `run` stops it otherwise
-        admin = start_admin(configuration.admin, watched, server)
+        admin = start_admin(site.configuration.admin, OneProcess(watched, server))
         if admin is not None:
             stack.callback(admin.stop)
-        _announce(server, shares, admin, account_file)
+        _announce(server.bind_addr, site, "" if admin is None else announcement(admin))
         run(server, on_stop=stack.close)
-    click.echo("davsql stopped")
 
 
-def _with_flags(configuration: Config, host: str | None, port: int | None) -> Config:
-    listen = configuration.listen
-    chosen = replace(listen, host=listen.host if host is None else host, port=listen.port if port is None else port)
-    return replace(configuration, listen=chosen)
+def _serve_together(site: Site, read: Callable[[], Site]) -> None:
+    listen = site.configuration.listen
+    try:
+        first = bind(listen.host, listen.port)
+    except OSError as error:
+        raise _listen_error(listen, error) from error
+
+    def reread() -> Site:
+        new = read()
+        if new.configuration.listen.host != listen.host or new.configuration.listen.port != listen.port:
+            _log.warning("another address to listen on needs a restart; the old one stays")
+        new = new.prepared()
+        set_up_logging(new.configuration.log)
+        return new
+
+    with first:
+        Supervisor(first, site.prepared(), reread).run(lambda said: _announce(first.getsockname(), site, said))
 
 
 def _require_loopback(host: str) -> None:
@@ -122,37 +150,6 @@ def _require_loopback(host: str) -> None:
         )
 
 
-def _running_stores(stack: ExitStack, shares: tuple[ShareOptions, ...], configuration: Config) -> Watched:
-    """All stores, open and looked after; `stack` ends maintenance, then the stores, then replicas."""
-    stores: dict[str, Store] = {}
-    replicas: dict[str, Callable[[], ReplicaStatus]] = {}
-    for share in shares:
-        if not share.db.exists() and not share.read_only:
-            _require_no_backups(share, configuration)
-            click.echo(f"making a new store: {printable(share.db)}")
-        stores[share.mount], replica = open_share(stack, share, configuration)
-        tell_of_migration(stores[share.mount])
-        if replica is not None:
-            replicas[share.mount] = replica.status
-    for store in stores.values():
-        maintenance = Maintenance(store, configuration.maintenance, configuration.backup.make_tasks())
-        maintenance.start()
-        stack.callback(maintenance.stop)
-    return Watched(stores, replicas)
-
-
-def _require_no_backups(share: ShareOptions, configuration: Config) -> None:
-    """Where there are backups there was a store; an empty one in its place would look like a cleared drive."""
-    folder = configuration.backup.folder
-    backups = backups_in(folder, share.db) if folder is not None and folder.is_dir() else {}
-    if backups:
-        newest = backups[max(backups)]
-        raise NotFound(
-            f"{share.db} does not exist, but there are backups of it: is its disk mounted? To go on from the newest: "
-            f"davsql restore {newest} --db {share.db}; to begin anew: davsql init --db {share.db}"
-        )
-
-
 def _listen_error(listen: ListenOptions, error: OSError) -> ListenError:
     return ListenError(
         f"cannot listen on {listen.host}:{listen.port}: {reason_of(error)}; stop the program that "
@@ -160,21 +157,19 @@ def _listen_error(listen: ListenOptions, error: OSError) -> ListenError:
     )
 
 
-def _announce(
-    server: HttpServer, shares: tuple[ShareOptions, ...], admin: AdminServer | None, account_file: Path | None
-) -> None:
-    host, port = server.bind_addr[:2]
-    origin = url_of(str(host), int(port)).removeprefix("http:")
+def _announce(address: tuple[str, int], site: Site, monitoring: str) -> None:
+    shares = site.shares
+    origin = url_of(str(address[0]), int(address[1])).removeprefix("http:")
     urls = [origin + (encoded_name(share.name) + "/" if share.name else "") for share in shares]
     for share, url in zip(shares, urls, strict=True):
         note = " (read-only)" if share.read_only else ""
         click.echo(f"serving {printable(share.db)} on http:{url}{note}")
-    if admin is not None:
-        click.echo(announcement(admin))
-    if account_file is None:
+    if monitoring:
+        click.echo(monitoring)
+    if site.accounts is None:
         click.echo("There are no accounts: only this machine can reach it, and everybody here may do everything.\n")
     else:
-        click.echo(f"accounts: {printable(account_file)}\n")
-    login = "" if account_file is None else "-u NAME "
+        click.echo(f"accounts: {printable(site.accounts)}\n")
+    login = "" if site.accounts is None else "-u NAME "
     click.echo(HOW_TO_MOUNT.format(url=f"http:{urls[0]}", dav_url=f"dav:{urls[0]}", login=login))
     click.echo("Ctrl-C stops it.")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
@@ -106,6 +106,37 @@ class Health(NamedTuple):
         if record is None:
             return None
         return {"outcome": record.outcome or "unfinished", "age_s": record.age_s(), "detail": record.detail}
+
+
+class ServerHealth(NamedTuple):
+    """How a server and all its stores are doing."""
+
+    is_serving: bool
+    shares: Mapping[str, Health]
+
+    @property
+    def status(self) -> Status:
+        """The worst of all."""
+        worst = max((each.status for each in self.shares.values()), default=Status.HEALTHY)
+        return worst if self.is_serving else Status.UNHEALTHY
+
+
+def together(looks: Sequence[Health]) -> Health:
+    """What several processes say of one store that they all serve; at least one does."""
+    vitals = [each.vitals for each in looks]
+    return Health(
+        tuple(dict.fromkeys(complaint for each in looks for complaint in each.complaints)),
+        vitals[0]._replace(
+            is_writer_alive=all(each.is_writer_alive for each in vitals),
+            queue_depth=sum(each.queue_depth for each in vitals),
+            queue_size=sum(each.queue_size for each in vitals),
+            readers=sum(each.readers for each in vitals),
+            readers_in_use=sum(each.readers_in_use for each in vitals),
+            wal_bytes=max(each.wal_bytes for each in vitals),
+        ),
+        next((each.tasks for each in looks if each.tasks), {}),
+        next((each.replica for each in looks if each.replica is not None), None),
+    )
 
 
 def look_at(store: Store, replica: ReplicaStatus | None = None) -> Health:

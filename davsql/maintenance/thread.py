@@ -1,4 +1,4 @@
-"""The threads that look after one store until they are stopped.
+"""The threads that look after one store until they are stopped, in one of the processes that serve it (sole.py).
 
 The housekeeper does what must never wait long: checkpoints and garbage collection. The other runs the tasks of
 tasks.py, one at a time, which may take hours. Both work in short steps and end within one when they are stopped.
@@ -16,6 +16,7 @@ from datetime import datetime
 from davsql.errors import StoreBusy, StoreError
 from davsql.maintenance import tasks
 from davsql.maintenance.gc import collect_garbage
+from davsql.maintenance.sole import sole_keeper
 from davsql.maintenance.tasks import Task, run_task
 from davsql.store.records import task_records
 from davsql.store.store import Store
@@ -71,25 +72,31 @@ class Maintenance:
         self._options = options or MaintenanceOptions()
         self._tasks = (*self._options.make_tasks(), *more_tasks)
         self._stopping = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._keep_house, name="davsql-housekeeper", daemon=True),
-            threading.Thread(target=self._run_tasks, name="davsql-tasks", daemon=True),
-        ]
+        self._thread = threading.Thread(target=self._run, name="davsql-housekeeper", daemon=True)
 
     def start(self) -> None:
-        """Begin; nothing is done to a store that is served read-only."""
+        """Begin as soon as no other process does it; nothing is done to a store that is served read-only."""
         if not self._store.options.read_only:
-            for thread in self._threads:
-                thread.start()
+            self._thread.start()
 
     def stop(self) -> None:
         """End after the steps that are running; harmless when never started."""
         self._stopping.set()
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     # --- the housekeeper -----------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        tasks_thread = threading.Thread(target=self._run_tasks, name="davsql-tasks", daemon=True)
+        try:
+            with sole_keeper(self._store.file, self._stopping) as is_sole:
+                if is_sole:
+                    tasks_thread.start()
+                    self._keep_house()
+                    tasks_thread.join()
+        except OSError as error:
+            _log.error("nobody looks after %s: %s cannot be made: %s", self._store.file, error.filename, error.strerror)
 
     def _keep_house(self) -> None:
         next_gc = time.monotonic()

@@ -10,12 +10,15 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from davsql import __version__
-from davsql.maintenance.health import Status, Watched
+from davsql.maintenance.health import ServerHealth, Status, Watched
 from davsql.metrics import make_registry
 from davsql.server.http import HttpServer
 from davsql.server.options import ServerOptions
@@ -38,11 +41,35 @@ SERVER_OPTIONS = ServerOptions(
 Answer = tuple[str, str, bytes]  # status, content type, body
 
 
-class AdminServer:
-    """Answers about the stores and the server of this process from threads of its own."""
+class Observed(Collector, Protocol):
+    """What is asked about; it is also where the metrics come from. Threads: any."""
 
-    def __init__(self, address: tuple[str, int], watched: Watched, server: HttpServer) -> None:
-        self._http = HttpServer(address, AdminApplication(watched, server), SERVER_OPTIONS)
+    def health(self) -> ServerHealth:
+        """Look at everything."""
+
+
+class OneProcess(Collector):
+    """The stores of this process, and its server if it has one."""
+
+    def __init__(self, watched: Watched, server: HttpServer | None) -> None:
+        self._watched = watched
+        self._server = server
+        self._registry = make_registry(watched, server)
+
+    def collect(self) -> Iterable[Metric]:
+        """All metrics."""
+        return self._registry.collect()
+
+    def health(self) -> ServerHealth:
+        """Look at everything."""
+        return ServerHealth(self._server is not None and self._server.ready, self._watched.health())
+
+
+class AdminServer:
+    """Answers about stores and servers from threads of its own."""
+
+    def __init__(self, address: tuple[str, int], observed: Observed) -> None:
+        self._http = HttpServer(address, AdminApplication(observed), SERVER_OPTIONS)
         self._thread = threading.Thread(target=self._http.serve, name="davsql-admin", daemon=True)
 
     @property
@@ -70,10 +97,10 @@ class AdminServer:
 class AdminApplication:
     """The WSGI application. Threads: any."""
 
-    def __init__(self, watched: Watched, server: HttpServer) -> None:
-        self._watched = watched
-        self._server = server
-        self._registry = make_registry(watched, server)
+    def __init__(self, observed: Observed) -> None:
+        self._observed = observed
+        self._registry = CollectorRegistry()
+        self._registry.register(observed)
         self._started = time.monotonic()
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
@@ -109,14 +136,10 @@ class AdminApplication:
 
     def _ready(self) -> Answer:
         """503 only where requests would fail; degraded is still able to work."""
-        shares = self._watched.health()
-        worst = max(each.status for each in shares.values())
-        if not self._server.ready:
-            worst = Status.UNHEALTHY
-        found = {share: each.as_json() for share, each in shares.items()}
-        return _json(
-            worst, {"status": str(worst), "is_serving": self._server.ready, **self._process(), "shares": found}
-        )
+        found = self._observed.health()
+        shares = {share: each.as_json() for share, each in found.shares.items()}
+        state = {"status": str(found.status), "is_serving": found.is_serving, **self._process(), "shares": shares}
+        return _json(found.status, state)
 
     def _process(self) -> dict[str, Any]:
         return {"version": __version__, "pid": os.getpid(), "uptime_s": round(time.monotonic() - self._started, 1)}

@@ -37,9 +37,20 @@ class HttpServer(HTTPServer):
     expiration_interval = 0.1
     _unservicable_conns: queue.Queue[Any]
 
-    def __init__(self, bind: tuple[str, int], application: Application, options: ServerOptions | None = None) -> None:
+    def __init__(
+        self,
+        bind: tuple[str, int] | socket.socket,
+        application: Application,
+        options: ServerOptions | None = None,
+    ) -> None:
+        """Nothing is opened.
+
+        Args:
+            bind: the address; or a socket that is bound already, which others may have too.
+        """
         self.options = options or ServerOptions()
-        super().__init__(bind, None, minthreads=1, reuse_port=self.options.reuse_port)
+        self._listener = bind if isinstance(bind, socket.socket) else None
+        super().__init__(bind.getsockname()[:2] if isinstance(bind, socket.socket) else bind, None, minthreads=1)
         self.application = application
         self.requests = WorkerPool(self)
         self.timeout = self.options.timeout_s  # type: ignore[assignment]  # the stubs want int
@@ -59,7 +70,15 @@ class HttpServer(HTTPServer):
             OSError: the address cannot be used.
         """
         super().prepare()
+        if self._listener is not None:
+            self._listener.settimeout(0)  # who else has it may take the connection that both were woken for
         self.base_environ = base_environ(self.bind_addr)
+
+    def bind(self, family: int, type: int, proto: int = 0) -> socket.socket:  # noqa: A002  # cheroot's name
+        """Take the socket that was given, or make one."""
+        bound: socket.socket = self._listener or super().bind(family, type, proto)
+        self.socket = bound
+        return bound
 
     @staticmethod
     def bind_socket(socket_: socket.socket, bind_addr: tuple[str, int]) -> socket.socket:

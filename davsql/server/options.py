@@ -26,7 +26,6 @@ class ServerOptions:
     target_limit: int = 16 * 1024  # bytes of the request target; beyond: 414
     drain_limit: int = 256 * 1024  # bytes of an unread body that are read away to keep the connection
     drain_timeout_s: float = 2.0
-    reuse_port: bool = False  # several processes on one port, connections spread by the system
 
 
 ADMIN_PORT = 8079

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import apsw
@@ -32,6 +33,21 @@ class Checkpointer:
         self._connection: apsw.Connection | None = None
         self._is_closed = False
         self._beside = threading.Lock()  # held while a thread of `run_beside` is at work
+        self._page_size = 0
+        self._wal_bytes = 0  # at the last look
+
+    @property
+    def wal_bytes(self) -> int:
+        """What the WAL holds, whoever wrote it; while a checkpoint runs, what it held before. Waits for nothing."""
+        if not self._options.read_only and self._lock.acquire(blocking=False):
+            try:
+                with suppress(StoreError), translated():
+                    connection = self._connected()
+                    pages, _ = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)  # looks at the WAL-index
+                    self._wal_bytes = max(0, pages) * self._page_size
+            finally:
+                self._lock.release()
+        return self._wal_bytes
 
     def run_beside(self) -> None:
         """Begin PASSIVE in a thread of its own, unless one is at it; for the writer, which goes on meanwhile."""
@@ -76,12 +92,16 @@ class Checkpointer:
         if self._options.read_only:
             raise StoreReadOnly("this share is read-only")
         with self._lock, translated():
-            if self._is_closed:
-                raise StoreUnavailable("the store is closed")
-            if self._connection is None:
-                self._connection = open_connection(self._file, Role.WRITER, self._options)
-                self._connection.set_busy_timeout(0)
-            return self._connection.wal_checkpoint(mode=mode)
+            return self._connected().wal_checkpoint(mode=mode)
+
+    def _connected(self) -> apsw.Connection:
+        if self._is_closed:
+            raise StoreUnavailable("the store is closed")
+        if self._connection is None:
+            self._connection = open_connection(self._file, Role.WRITER, self._options)
+            self._connection.set_busy_timeout(0)
+            self._page_size = int(self._connection.pragma("page_size"))
+        return self._connection
 
     def close(self) -> None:
         with self._lock:

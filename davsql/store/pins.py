@@ -14,6 +14,7 @@ from davsql.store.transaction import WriteTx
 PinId = NewType("PinId", int)
 
 TOUCH_EVERY_S = 60.0  # how often a holder touches its pin; also how long a download goes without one
+GRACE_S_MIN = 2 * TOUCH_EVERY_S  # of GC, where other processes download: until their pins are in the store
 
 PIN_BLOB = "INSERT INTO pins (blob_id, touched_at) VALUES (:blob_id, :now)"
 

@@ -285,8 +285,8 @@ class Store:
 
     @property
     def wal_bytes(self) -> int:
-        """Size of what the WAL holds after the last commit of this process."""
-        return self._writer.wal_bytes
+        """Size of what the WAL holds, whichever process wrote it."""
+        return self._checkpointer.wal_bytes
 
     def checkpoint(self, *, truncate: bool = False) -> tuple[int, int]:
         """Copy the WAL into the database as far as no reader needs it, beside the writer (PASSIVE).

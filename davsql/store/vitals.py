@@ -1,4 +1,4 @@
-"""How one open store is doing, at a glance: nothing here waits, takes a reader or touches the file."""
+"""How one open store is doing, at a glance: nothing here waits or takes a reader."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Vitals(NamedTuple):
     writing_s: float  # since the batch at work began; 0 while the writer has nothing to do
     queue_depth: int
     queue_size: int
-    wal_bytes: int  # in the WAL after the last commit of this process
+    wal_bytes: int  # in the WAL, whichever process wrote it
     readers: int
     readers_in_use: int
     writer: WriterCounters
@@ -47,7 +47,7 @@ def vitals_of(store: Store, writer: Writer, readers: Readers) -> Vitals:
         writing_s=(time.monotonic_ns() - began_ns) / 1e9 if began_ns else 0.0,
         queue_depth=writer.queue_depth,
         queue_size=store.options.queue_size,
-        wal_bytes=writer.wal_bytes,
+        wal_bytes=store.wal_bytes,
         readers=store.options.readers,
         readers_in_use=max(0, reader.taken - reader.returned),
         writer=writer.counters,

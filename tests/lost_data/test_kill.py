@@ -26,10 +26,12 @@ def torture(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
 
 
-def test_kill__no_acknowledged_write_is_lost(tmp_path: Path) -> None:
-    done = torture(tmp_path, "--kills", "10", "--terms", "0", "--check-every", "4")
+@pytest.mark.parametrize(("workers", "kills"), [(1, 10), (4, 6)])
+def test_kill__no_acknowledged_write_is_lost(tmp_path: Path, workers: int, kills: int) -> None:
+    wanted = ["--workers", str(workers), "--kills", str(kills)]
+    done = torture(tmp_path, *wanted, "--terms", "0", "--check-every", "4")
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
-    assert "10 kills" in done.stdout
+    assert f"{kills} kills" in done.stdout
     assert {"vacuum", "backup"} <= set(re.findall(r"\b([a-z-]+) [1-9]", done.stdout)), done.stdout
     assert "Traceback" not in (tmp_path / "server.log").read_text(encoding="utf-8")
 

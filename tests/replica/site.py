@@ -24,6 +24,7 @@ END_TIMEOUT_S = 60
 CONFIG = """\
 [server]
 port = 0
+workers = {workers}
 [admin]
 port = 0
 [log]
@@ -39,14 +40,14 @@ db = "store.db"
 class Site:
     """One folder with a store, its configuration and its replica; at most one davsql that serves it."""
 
-    def __init__(self, folder: Path, *, more: str = "") -> None:
+    def __init__(self, folder: Path, *, more: str = "", workers: int = 1) -> None:
         self.folder = folder
         self.db = folder / "store.db"
         self.replica = folder / "replica"
         self.replica.mkdir(parents=True)
         self.url = f"file://{quote(str(self.replica))}"
         self.config = folder / "davsql.toml"
-        self.config.write_text(CONFIG.format(url=self.url) + more)
+        self.config.write_text(CONFIG.format(url=self.url, workers=workers) + more)
         self._process: subprocess.Popen[str] | None = None
         self._replicated_before = 0
 

@@ -23,7 +23,7 @@ from davsql.errors import ListenError, StoreError, StoreFull, StoreUnavailable
 from davsql.maintenance import health
 from davsql.maintenance.health import Status, Watched, look_at
 from davsql.maintenance.replica_progress import ReplicaStatus
-from davsql.server.admin import AdminServer
+from davsql.server.admin import AdminServer, OneProcess
 from davsql.server.http import HttpServer
 from davsql.server.options import AdminOptions
 from davsql.store.options import StoreOptions
@@ -47,7 +47,7 @@ class Ask(Protocol):
 
 @contextmanager
 def admin_of(watched: Watched, server: HttpServer) -> Iterator[Ask]:
-    admin = AdminServer((LOOPBACK, 0), watched, server)
+    admin = AdminServer((LOOPBACK, 0), OneProcess(watched, server))
     admin.start()
     try:
         yield lambda target, headers=(): http_client.request(admin.address, "GET", target, None, headers)
@@ -133,7 +133,7 @@ def test_metrics__in_both_formats(ask: Ask) -> None:
 
 
 def test_others__are_refused(store: Store, server: LiveServer) -> None:
-    admin = AdminServer((LOOPBACK, 0), Watched({"/": store}), server.http)
+    admin = AdminServer((LOOPBACK, 0), OneProcess(Watched({"/": store}), server.http))
     admin.start()
     try:
         assert http_client.request(admin.address, "GET", "/").status == 404
@@ -361,12 +361,12 @@ def test_require_local__refuses_what_is_no_address() -> None:
 
 
 def test_start_admin__port_0_is_off(store: Store, server: LiveServer) -> None:
-    assert start_admin(AdminOptions(port=0), Watched({"/": store}), server.http) is None
+    assert start_admin(AdminOptions(port=0), OneProcess(Watched({"/": store}), server.http)) is None
 
 
 def test_start_admin__a_port_that_is_taken_names_the_setting(store: Store, server: LiveServer) -> None:
     with pytest.raises(ListenError, match=r"Address already in use; stop the program .* or set \[admin\] port"):
-        start_admin(AdminOptions(port=server.address[1]), Watched({"/": store}), server.http)
+        start_admin(AdminOptions(port=server.address[1]), OneProcess(Watched({"/": store}), server.http))
 
 
 def test_start_admin__the_usual_port_is_not_worth_failing_for(
@@ -374,14 +374,14 @@ def test_start_admin__the_usual_port_is_not_worth_failing_for(
 ) -> None:
     monkeypatch.setattr("davsql.server.options.ADMIN_PORT", server.address[1])
     with caplog.at_level(logging.WARNING):
-        assert start_admin(AdminOptions(), Watched({"/": store}), server.http) is None
+        assert start_admin(AdminOptions(), OneProcess(Watched({"/": store}), server.http)) is None
     assert "set [admin] port to another one, or to 0 for none" in caplog.text
 
 
 def test_announcement__has_the_addresses(store: Store, server: LiveServer) -> None:
     with socket.create_server((LOOPBACK, 0)) as free:
         port = free.getsockname()[1]
-    admin = start_admin(AdminOptions(port=port), Watched({"/": store}), server.http)
+    admin = start_admin(AdminOptions(port=port), OneProcess(Watched({"/": store}), server.http))
     assert admin is not None
     try:
         url = f"http://127.0.0.1:{port}/"

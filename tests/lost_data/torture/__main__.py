@@ -36,6 +36,9 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=defaults.kills, help="cycles that end with SIGKILL [%(default)s]")
     parser.add_argument("--terms", type=int, help="cycles more that end with SIGTERM [a tenth of the kills]")
     parser.add_argument("--clients", type=int, default=defaults.clients, help="[%(default)s]")
+    parser.add_argument(
+        "--workers", type=int, default=defaults.processes, metavar="N", help="processes of the server [%(default)s]"
+    )
     parser.add_argument("--seed", type=int, help="of all that is random [by the clock]")
     parser.add_argument("--durability", choices=("full", "normal"), default=defaults.durability, help="[%(default)s]")
     parser.add_argument("--db", type=Path, metavar="DIR", help="an empty folder for the store [a temporary one]")
@@ -59,6 +62,7 @@ def main() -> int:
         clients=arguments.clients,
         seed=int(time.time()) if arguments.seed is None else arguments.seed,
         durability=arguments.durability,
+        processes=arguments.workers,
         check_every=arguments.check_every,
         terms=arguments.kills // 10 if arguments.terms is None else arguments.terms,
         large=arguments.large,

@@ -40,6 +40,7 @@ class Options:
     clients: int = 6
     seed: int = 0
     durability: str = "full"
+    processes: int = 1  # of the server
     terms: int = 10  # cycles that end with SIGTERM, beside those that end with a kill
     check_every: int = 10  # cycles; 0: only at the end
     large: int = 4500  # resources of a tree that is copied as a whole; 0: none
@@ -66,7 +67,8 @@ class Result:
         """One line."""
         report, starts = self.report, sorted(self.starts_s)
         return (
-            f"torture: seed {options.seed}, durability {options.durability}, {options.clients} clients, "
+            f"torture: seed {options.seed}, durability {options.durability}, "
+            f"{options.processes} workers, {options.clients} clients, "
             f"{self.seconds:.0f} s: {self.kills} kills, {self.early_kills} more while starting, {self.terms} SIGTERM; "
             f"{report.acknowledged} writes acknowledged, {report.refused} refused, {report.cut} cut "
             f"({report.cut_applied} of them had happened), {report.reads} reads; first answer after "
@@ -83,7 +85,7 @@ class Torture:
         self.result = Result()
         self._options = options
         self._random = Random(options.seed)  # noqa: S311
-        self._server = ServerProcess(folder, options.durability)
+        self._server = ServerProcess(folder, options.durability, options.processes)
         random = Random(f"{options.seed} operators")  # noqa: S311
         self._operators = Operators(folder, self._server.configuration, random, self.result.report.fault)
         self.result.operators = self._operators.done

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from davsql.store.pins import GRACE_S_MIN
 from tests.http_client import request
 from tests.lost_data.site import BROKEN
 
@@ -22,6 +25,7 @@ POLL_S = 0.003
 CONFIGURATION = """\
 [server]
 port = {port}
+workers = {workers}
 shutdown_timeout_s = 0.5
 [admin]
 port = 0
@@ -29,7 +33,7 @@ port = 0
 durability = "{durability}"
 [maintenance]
 gc_interval_s = 0.3
-gc_grace_s = 1.0
+gc_grace_s = {grace_s}
 upload_expiry_s = 3.0
 [[share]]
 name = ""
@@ -40,14 +44,20 @@ db = "{db}"
 class ServerProcess:
     """`davsql serve` over one store, again and again on one port."""
 
-    def __init__(self, folder: Path, durability: str) -> None:
+    def __init__(self, folder: Path, durability: str, workers: int = 1) -> None:
         self.store = folder / "torture.db"
         self.log = folder / "server.log"
         self.configuration = folder / "torture.toml"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = ("127.0.0.1", int(free.getsockname()[1]))
-        text = CONFIGURATION.format(port=self.address[1], durability=durability, db=self.store.name)
+        text = CONFIGURATION.format(
+            port=self.address[1],
+            workers=workers,
+            durability=durability,
+            grace_s=1.0 if workers == 1 else GRACE_S_MIN,
+            db=self.store.name,
+        )
         self.configuration.write_text(text, encoding="utf-8")
         self._process: subprocess.Popen[bytes] | None = None
         self._started = 0.0
@@ -60,7 +70,13 @@ class ServerProcess:
         with self.log.open("ab") as log:
             self._started = time.monotonic()
             self._process = subprocess.Popen(
-                command, cwd=self.store.parent, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                command,
+                cwd=self.store.parent,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # a group of its own, to be killed whole
             )
 
     def wait_until_it_answers(self) -> float:
@@ -86,9 +102,10 @@ class ServerProcess:
         return self._process is not None and self._process.poll() is None
 
     def kill(self) -> None:
-        """kill -9."""
+        """kill -9, of all its processes."""
         if self._process is not None:
-            self._process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
     def terminate(self) -> int:
