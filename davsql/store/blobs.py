@@ -187,10 +187,11 @@ def require_content(tx: ReadTx, node: Node, blob_id: BlobId) -> None:
 
 
 SMALL_CONTENT = """
-SELECT b.start, c.size, c.digest, d.data
+SELECT b.start, c.size, c.digest, CAST(d.data AS BLOB)
 FROM nodes AS n INDEXED BY nodes_blob
 JOIN blob_chunks AS b ON b.blob_id = n.blob_id AND b.start = 0
-JOIN chunks AS c ON c.chunk_id = b.chunk_id AND substr(c.digest, 1, 8) = b.digest_start
+JOIN chunks AS c
+  ON c.chunk_id = b.chunk_id AND typeof(c.size) = 'integer' AND substr(c.digest, 1, 8) = b.digest_start
 LEFT JOIN chunk_data AS d ON d.chunk_id = b.chunk_id
 WHERE n.blob_id = :blob_id AND n.inode = :inode
 """
