@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from davsql.accounts import users
 from davsql.accounts.options import AccountOptions
@@ -140,6 +142,21 @@ def test_parse_credentials__takes_both_encodings(encoding: str) -> None:
     assert parse_credentials(f"Basic {raw.rstrip('=')}") == ("zo\u00e9", "caf\u00e9: x")
     with pytest.raises(LoginRefused):
         parse_credentials(f"Basic{raw}")
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.text(st.characters(max_codepoint=255))
+    | st.builds("{} {}".format, st.sampled_from(["Basic", "basic", "Bearer", "Digest"]), st.text(max_size=50))
+    | st.binary(max_size=50).map(lambda raw: "Basic " + base64.b64encode(raw).decode())
+)
+def test_parse_credentials__understands_or_refuses(header: str) -> None:
+    try:
+        credentials = parse_credentials(header)
+    except LoginRefused:
+        return
+    assert "\0" not in (credentials.name or "")
+    assert ":" not in (credentials.name or "")
 
 
 def test_accounts__that_change_count_at_the_next_request(server: LiveServer, accounts: SideFile) -> None:

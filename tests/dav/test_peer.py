@@ -6,8 +6,11 @@ import logging
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from davsql.dav.peer import PROXIED_KEY, Peers, ProxyOptions, is_private
+from davsql.networks import plain_address
 
 CLIENT = "203.0.113.9"
 PROXIES = ("192.0.2.0/24", "2001:db8::/32")
@@ -95,6 +98,17 @@ def test_settle__long_headers_are_read_in_no_time() -> None:
     for value in ("for=" * 10_000, '"' * 50_000, "\\" * 50_000, 'for="' + "\\" * 50_000, ",;" * 20_000, " " * 60_000):
         seen(RFC_7239, "192.0.2.1", forwarded=value)
         seen(X, "192.0.2.1", x_forwarded_for=value, x_forwarded_host=value, x_forwarded_proto=value)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text('forphst=;,":[]\\\\12.:x ', max_size=60), st.text(max_size=40))
+def test_settle__always_leaves_an_address_a_scheme_and_a_host(forwarded: str, other: str) -> None:
+    for options in (X, RFC_7239):
+        said = {"forwarded": forwarded, "x_forwarded_for": forwarded, "x_forwarded_proto": other}
+        address, scheme, host = seen(options, "192.0.2.1", **said, x_forwarded_host=other)
+        assert plain_address(address) == address
+        assert scheme in ("http", "https")
+        assert host == "inside:8080" or "/" not in host
 
 
 def test_is_private__is_tls_or_this_machine() -> None:
