@@ -29,7 +29,7 @@ class Limit(NamedTuple):
 
 
 OF_ADDRESS = Limit(20, 900)
-OF_NAME_AND_ADDRESS = Limit(5, 900)
+OF_NAME_AND_ADDRESS = Limit(10, 900)  # more than the processes that each meet one old password once an hour
 OF_NAME = Limit(50, 60)
 
 

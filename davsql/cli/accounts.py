@@ -17,7 +17,9 @@ from davsql.accounts.options import AccountOptions
 from davsql.accounts.users import list_users
 from davsql.cli.printing import printable
 from davsql.cli.target import load_config
+from davsql.config import Config
 from davsql.errors import AccountError, ConfigError, NotFound
+from davsql.server.addresses import is_loopback
 from davsql.store.sidefile import SideFile
 
 DEFAULT_FILE = Path("davsql-accounts.db")
@@ -82,8 +84,22 @@ def served_file(accounts: Path | None, config: Path | None, options: AccountOpti
     return DEFAULT_FILE if config is None and DEFAULT_FILE.exists() else None
 
 
-def open_gate(stack: ExitStack, file: Path, options: AccountOptions) -> Gate:
-    """The gate of a server; `stack` closes its file.
+def way_of_passwords(host: str, configuration: Config) -> str:
+    """What people should know of passwords from other machines; "" when only this one reaches the server."""
+    if is_loopback(host):
+        return ""
+    if configuration.accounts.allow_plain_http:
+        return "warning: passwords are taken over plain HTTP; everybody on the way can read them"
+    if configuration.proxy.trusted_proxies:
+        return ""
+    return (
+        "Other machines cannot log in yet, because passwords are not taken over plain HTTP: put a proxy with TLS in "
+        "front and name it in [server] trusted_proxies"
+    )
+
+
+def open_served(stack: ExitStack, file: Path, options: AccountOptions) -> SideFile:
+    """The accounts of a server; `stack` closes them.
 
     Raises:
         AccountError: nobody could log in.
@@ -94,4 +110,9 @@ def open_gate(stack: ExitStack, file: Path, options: AccountOptions) -> Gate:
         is_empty = not list_users(tx)
     if is_empty and options.trusted_user_header is None:
         raise AccountError(f"there is no account in {file} yet; make one: davsql user add NAME --accounts {file}")
-    return Gate(accounts, options)
+    return accounts
+
+
+def open_gate(stack: ExitStack, file: Path, options: AccountOptions) -> Gate:
+    """The gate of one process of a server; raises as `open_served` does."""
+    return Gate(open_served(stack, file, options), options)

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from davsql.cli.accounts import accounts_option, served_file
+from davsql.cli.accounts import accounts_option, served_file, way_of_passwords
 from davsql.cli.logging_setup import set_up_logging
 from davsql.cli.monitoring import announcement, require_local, start_admin
 from davsql.cli.printing import printable
@@ -169,7 +169,10 @@ def _announce(address: tuple[str, int], site: Site, monitoring: str) -> None:
     if site.accounts is None:
         click.echo("There are no accounts: only this machine can reach it, and everybody here may do everything.\n")
     else:
-        click.echo(f"accounts: {printable(site.accounts)}\n")
+        click.echo(f"accounts: {printable(site.accounts)}")
+        if way := way_of_passwords(site.configuration.listen.host, site.configuration):
+            click.echo(way)
+        click.echo()
     login = "" if site.accounts is None else "-u NAME "
     click.echo(HOW_TO_MOUNT.format(url=f"http:{urls[0]}", dav_url=f"dav:{urls[0]}", login=login))
     click.echo("Ctrl-C stops it.")

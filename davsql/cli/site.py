@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from davsql.cli.accounts import open_gate
+from davsql.cli.accounts import open_gate, open_served
 from davsql.cli.monitoring import announcement, start_admin
 from davsql.cli.printing import printable
 from davsql.cli.replicas import open_share, open_share_of_worker
@@ -79,7 +79,7 @@ class Site:
         """
         if self.accounts is not None:
             with ExitStack() as stack:
-                open_gate(stack, self.accounts, self.configuration.accounts)
+                open_served(stack, self.accounts, self.configuration.accounts)
         unclosed: dict[str, tuple[str, ...]] = {}
         for share in self.shares:
             self._tell_of_new_store(share)

@@ -29,11 +29,11 @@ def test_filter__finds_failed_and_blocked_logins(
     accounts: SideFile, caplog: pytest.LogCaptureFixture, address: str
 ) -> None:
     gate = gate_of(accounts)
-    for number in range(6):
+    for number in range(11):
         with pytest.raises((LoginRefused, LoginBlocked)):
             log_in(gate, "ann", f"guess {number}", address)
     lines = [OneLine().format(record) for record in caplog.records]
-    assert len(lines) == 6
+    assert len(lines) == 11
     for line in lines:
         found = pattern().search(line)
         assert found is not None, line

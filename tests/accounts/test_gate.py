@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from argon2 import PasswordHasher
 
 from davsql.accounts import tokens, users
+from davsql.accounts.attempts import OF_ADDRESS, OF_NAME, OF_NAME_AND_ADDRESS
 from davsql.accounts.file import open_accounts
 from davsql.accounts.memory import Memory
 from davsql.accounts.options import AccountOptions
@@ -22,6 +25,7 @@ from davsql.store.sidefile import SideFile
 from davsql.store.transaction import WriteTx
 from tests.accounts.account_steps import ELSEWHERE, HOME, PASSWORD, add_token, cheap_passwords, gate_of, log_in
 
+FREE = OF_NAME_AND_ADDRESS.free
 HOUR_NS = 3600 * 10**9
 
 
@@ -231,7 +235,7 @@ def guess(accounts: SideFile, times: int, name: str | None = "ann", address: str
 
 
 def test_backoff__is_shared_by_all_processes_and_grows(accounts: SideFile) -> None:
-    guess(accounts, 5)
+    guess(accounts, FREE)
     waits = []
     for number in range(4):
         with pytest.raises(LoginBlocked) as blocked:
@@ -245,7 +249,7 @@ def test_backoff__is_shared_by_all_processes_and_grows(accounts: SideFile) -> No
 
 
 def test_backoff__even_the_right_password_waits_and_nothing_is_hashed(accounts: SideFile) -> None:
-    guess(accounts, 5)
+    guess(accounts, FREE)
     passwords = Counted()
     with pytest.raises(LoginBlocked):
         log_in(gate_of(accounts, passwords=passwords), "ann", PASSWORD, ELSEWHERE)
@@ -255,7 +259,7 @@ def test_backoff__even_the_right_password_waits_and_nothing_is_hashed(accounts: 
 def test_backoff__does_not_lock_out_the_owner(accounts: SideFile) -> None:
     remembered, token = gate_of(accounts), add_token(accounts, "ann")
     log_in(remembered, "ann", PASSWORD, ELSEWHERE)  # the same address as the attacker's
-    guess(accounts, 5)
+    guess(accounts, FREE)
     with pytest.raises(LoginBlocked):
         guess(accounts, 1)
     assert log_in(remembered, "ann", PASSWORD, ELSEWHERE).name == "ann"
@@ -265,7 +269,7 @@ def test_backoff__does_not_lock_out_the_owner(accounts: SideFile) -> None:
 
 def test_backoff__many_addresses_slow_unknown_ones_only(accounts: SideFile) -> None:
     log_in(gate_of(accounts), "ann", PASSWORD, HOME)
-    for number in range(50):
+    for number in range(OF_NAME.free):
         guess(accounts, 1, address=f"198.51.100.{number}")
     with pytest.raises(LoginBlocked) as blocked:
         log_in(gate_of(accounts), "ann", PASSWORD, ELSEWHERE)
@@ -276,7 +280,7 @@ def test_backoff__many_addresses_slow_unknown_ones_only(accounts: SideFile) -> N
 
 def test_backoff__one_address_that_tries_many_names_is_slowed(accounts: SideFile) -> None:
     log_in(gate_of(accounts), "bob", PASSWORD, ELSEWHERE)
-    for number in range(20):
+    for number in range(OF_ADDRESS.free):
         guess(accounts, 1, name=f"name{number}")
     with pytest.raises(LoginBlocked):
         log_in(gate_of(accounts), "ann", PASSWORD, ELSEWHERE)
@@ -284,13 +288,13 @@ def test_backoff__one_address_that_tries_many_names_is_slowed(accounts: SideFile
 
 
 def test_backoff__tokens_that_are_none_slow_their_address(accounts: SideFile) -> None:
-    guess(accounts, 20, name=None)
+    guess(accounts, OF_ADDRESS.free, name=None)
     with pytest.raises(LoginBlocked):
         log_in(gate_of(accounts), None, "davsql_x", ELSEWHERE)
 
 
 def test_backoff__an_ipv6_network_is_one_address(accounts: SideFile) -> None:
-    for number in range(5):
+    for number in range(FREE):
         guess(accounts, 1, address=f"2001:db8::{number}")
     with pytest.raises(LoginBlocked):
         log_in(gate_of(accounts), "ann", PASSWORD, "2001:db8::ffff:1")
@@ -298,7 +302,7 @@ def test_backoff__an_ipv6_network_is_one_address(accounts: SideFile) -> None:
 
 def test_backoff__a_success_forgives_typing_errors(accounts: SideFile) -> None:
     for _ in range(3):
-        guess(accounts, 4)
+        guess(accounts, FREE - 1)
         log_in(gate_of(accounts), "ann", PASSWORD, ELSEWHERE)
 
 
@@ -311,7 +315,7 @@ def test_backoff__leaves_out_networks_that_are_never_blocked(accounts: SideFile)
 
 
 def test_backoff__a_clock_set_back_shuts_nobody_out_for_long(accounts: SideFile) -> None:
-    guess(accounts, 6 - 1)
+    guess(accounts, FREE)
     with accounts.write() as tx:
         tx.change("UPDATE failures SET blocked_until = blocked_until + ?", (10 * 24 * HOUR_NS,))
     with pytest.raises(LoginBlocked) as blocked:
@@ -340,3 +344,10 @@ def test_log__has_a_line_for_each_failure_and_no_secret(accounts: SideFile, capl
     ]
     assert b"hunter2" not in accounts.file.read_bytes()
     assert b"hunter2" not in accounts.file.with_name(accounts.file.name + "-wal").read_bytes()
+
+
+def test_docs__tell_the_limits() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "accounts.md").read_text(encoding="utf-8")
+    table = text.split("How often without consequence", 1)[1]
+    told = [int(number) for number in re.findall(r"\| (\d+) times \|", table)]
+    assert told == [limit.free - 1 for limit in (OF_NAME_AND_ADDRESS, OF_ADDRESS, OF_NAME)]

@@ -154,7 +154,7 @@ def test_serve__follows_changes_of_accounts_at_once(
 ) -> None:
     add_user(davsql, monkeypatch, "ann")
     token = davsql("token", "create", "ann", "--name", "laptop").out.strip()
-    with serving(tmp_path) as (process, [address], said):  # the file is found where `user add` made it
+    with serving(tmp_path, "--workers", 2) as (process, [address], said):  # the file is found where `user add` made it
         assert "accounts: davsql-accounts.db\n" in said
         assert "curl -u NAME -T FILE" in said
 
@@ -176,6 +176,9 @@ def test_serve__follows_changes_of_accounts_at_once(
         assert status(basic("bob", PASSWORD)) == 200
         davsql("user", "remove", "ann")
         assert status(basic("ann", PASSWORD)) == 401
+        guesses = [status(basic("carol", f"guess {number}")) for number in range(11)]
+        assert guesses == [401] * 10 + [429], "both processes count together"
+        assert status(basic("bob", PASSWORD)) == 200
         process.terminate()
         _, err = process.communicate(timeout=STOP_TIMEOUT_S)
     assert "Traceback" not in err
@@ -189,7 +192,8 @@ def test_serve__with_accounts_listens_where_others_come_from(
     davsql: RunDavsql, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     add_user(davsql, monkeypatch, "ann")
-    with serving(tmp_path, "--host", "0.0.0.0") as (_, [(_, port)], _):  # noqa: S104  # that is the point
+    with serving(tmp_path, "--workers", 1, "--host", "0.0.0.0") as (_, [(_, port)], said):  # noqa: S104  # the point
+        assert "Other machines cannot log in yet" in said
         assert request(("127.0.0.1", port), "GET", "/", headers=basic("ann", PASSWORD)).status == 200
 
 
