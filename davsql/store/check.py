@@ -18,6 +18,7 @@ from davsql.store.store import Store
 from davsql.store.transaction import ReadTx, translated
 
 LIMIT = 100  # violations listed per rule
+DEEP_LIMIT = 10_000  # of rule 15, which names files
 
 
 class Violation(NamedTuple):
@@ -225,7 +226,11 @@ def _violations(tx: ReadTx, progress: Callable[[int, int], None], *, deep: bool)
     yield from _names(tx)
     yield from (Violation(16, f"{name} is not defined as in a new store") for name in schema.deviations(tx))
     if deep:
-        yield from (Violation(15, message) for message in rehash(tx, progress))
+        for number, message in enumerate(rehash(tx, progress)):
+            if number == DEEP_LIMIT:
+                yield Violation(15, f"there is more than these {DEEP_LIMIT}; the rest was not looked at")
+                return
+            yield Violation(15, message)
 
 
 def _sqlite(tx: ReadTx) -> Iterator[Violation]:

@@ -206,6 +206,14 @@ def test_check_deep__names_every_path_that_shares_a_damaged_chunk(filled: Store)
         assert path in text
 
 
+def test_check_deep__lists_no_more_than_its_limit(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("davsql.store.check.DEEP_LIMIT", 2)
+    found = break_and_check(filled, "UPDATE chunk_data SET data = zeroblob(length(data))", deep=True)
+    messages = [violation.message for violation in found if violation.rule == DEEP_RULE]
+    assert len(messages) == 3
+    assert "more than these 2" in messages[-1]
+
+
 def test_check__without_deep_does_not_rehash(filled: Store) -> None:
     assert break_and_check(filled, flip(1)) == []
 
