@@ -39,14 +39,14 @@ def user() -> None:
 def add(file: Path, name: str, groups: tuple[str, ...], *, is_on_stdin: bool) -> None:
     """Add an account. The account file is made if it is missing."""
     name = checked_name(name, "an account")
-    with open_file(file, create=True) as accounts:
-        with accounts.snapshot() as tx:
+    if file.exists():  # say it before a password is asked for
+        with open_file(file) as accounts, accounts.snapshot() as tx:
             taken = [each.name for each in users.list_users(tx) if name_key(each.name) == name_key(name)]
-        if taken:  # before a password is asked for
+        if taken:
             raise AccountError(f"there is an account {taken[0]} already; `davsql user passwd` changes its password")
-        password_hash = _new_hash(name, is_on_stdin=is_on_stdin)
-        with accounts.write() as tx:
-            users.add_user(tx, name, password_hash, groups)
+    password_hash = _new_hash(name, is_on_stdin=is_on_stdin)
+    with open_file(file, create=True) as accounts, accounts.write() as tx:
+        users.add_user(tx, name, password_hash, groups)
     click.echo(f"added {name}")
 
 

@@ -6,6 +6,8 @@ import io
 import os
 import re
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,7 +57,7 @@ def test_user_add__says_what_is_wrong(
     assert reason in outcome.err
     assert len(outcome.err.splitlines()) <= 2
     assert password == "" or password not in outcome.err
-    assert davsql("user", "list").out == ""
+    assert not Path("davsql-accounts.db").exists()
 
 
 def test_user_add__takes_no_password_as_argument_and_needs_a_terminal(davsql: RunDavsql) -> None:
@@ -63,6 +65,33 @@ def test_user_add__takes_no_password_as_argument_and_needs_a_terminal(davsql: Ru
     outcome = davsql("user", "add", "ann")  # pytest has no terminal
     assert outcome.code == 2
     assert "--password-stdin" in outcome.err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="terminals of POSIX")
+def test_user_add__asks_twice_and_shows_nothing(tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "davsql", "user", "add", "ann"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        for prompt, typed in (
+            (b"Password for ann: ", PASSWORD),
+            (b"Repeat for confirmation: ", "wrong horse"),
+            (b"do not match.\r\nPassword for ann: ", PASSWORD),
+            (b"Repeat for confirmation: ", PASSWORD),
+        ):
+            seen = b""
+            while prompt not in seen:
+                seen += os.read(ours, 1000)
+            shown += seen
+            os.write(ours, typed.encode() + b"\n")
+        assert process.wait(timeout=60) == 0
+        shown += os.read(ours, 1000)
+    os.close(ours)
+    assert b"added ann" in shown
+    assert b"horse" not in shown
 
 
 def test_commands__change_accounts(davsql: RunDavsql, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
