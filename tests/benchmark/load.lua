@@ -1,7 +1,8 @@
 -- wrk's script: sends the steps of a plan (a Lua file, the first argument), in their order, again and again.
--- A step: {method, path, count, body, headers}. In the path, %d is a random index below count, or where count is 0 a
--- name never used before: thread and number. A body is its number of bytes, each body another. In headers, %s is a
--- random range of 64 KiB below `span` bytes. What comes back is counted by wrk itself; the caller compares bytes.
+-- A step: {method, path, count, body, headers, span}. In the path, %d is an index below count (random, or with a body in
+-- turn), or where count is 0 a name never used before: folder, thread, number. A body is its number of bytes, each
+-- body another. With span, each request asks for a random range of 64 KiB below so many bytes. wrk itself counts what
+-- comes back; the caller compares bytes.
 
 local plan, position, number, threads, stamp = {}, 0, 0, 0, 0
 id = 0 -- global, for setup() sets it from outside
@@ -51,7 +52,8 @@ function request()
   end
   local path
   if step.count > 0 then
-    path = string.format(step.path, math.random(0, step.count - 1))
+    -- No two requests at the same time for one path: some servers refuse that. There are two threads at most.
+    path = string.format(step.path, (number * 2 + id) % step.count)
   else
     path = string.format(step.path, number % 16, id, number)
   end
