@@ -21,7 +21,7 @@ from davsql.accounts.names import is_name, name_key
 from davsql.accounts.options import AccountOptions
 from davsql.accounts.passwords import Passwords
 from davsql.accounts.tokens import TOKEN_PREFIX
-from davsql.errors import LoginBlocked, LoginRefused, StoreError
+from davsql.errors import LoginBlocked, LoginRefused, StoreDamaged, StoreError
 from davsql.model import Principal
 from davsql.networks import Networks, neighbourhood
 from davsql.store.sidefile import SideFile
@@ -122,7 +122,7 @@ class Gate:
     def _generation(self) -> int:
         row = self._file.row(logins.SELECT_GENERATION)
         if row is None:
-            raise StoreError(f"{self._file.file} is damaged: its state is missing")
+            raise StoreDamaged(f"{self._file.file} is damaged: its state is missing")
         return int(row[0])
 
     def _attempt(self, credentials: Credentials, address: str) -> _Attempt:
@@ -181,8 +181,7 @@ class Gate:
     def _refuse(self, attempt: _Attempt) -> NoReturn:
         log.warning("login failed: address=%s user=%s", attempt.address, _shown(attempt))
         if attempt.subjects:
-            with self._file.write() as tx:
-                attempts.record_failure(tx, attempt.subjects)
+            self._note(lambda tx: attempts.record_failure(tx, attempt.subjects))
         raise LoginRefused("name or password is wrong")
 
     def _note_login(self, attempt: _Attempt, account: Account, new_hash: str | None) -> None:
@@ -203,7 +202,7 @@ class Gate:
         self._note(note)
 
     def _note(self, change: Callable[[WriteTx], None]) -> None:
-        """Bookkeeping: whoever may enter enters, even if it cannot be written down."""
+        """Bookkeeping: who may enter enters, and who may not does not, even if it cannot be written down."""
         try:
             with self._file.write() as tx:
                 change(tx)

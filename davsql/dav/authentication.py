@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +21,13 @@ from davsql.dav.methods.options import CLASSES
 from davsql.dav.peer import PROXIED_KEY, is_private
 from davsql.dav.request import PRINCIPAL_KEY
 from davsql.dav.responses import HttpError
-from davsql.errors import LoginRefused
+from davsql.errors import LoginRefused, StoreError
 from davsql.model import Principal
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse
+
+log = logging.getLogger(__name__)
 
 GATE_KEY = "davsql.gate"  # of WsgiDAV's configuration
 
@@ -57,6 +60,9 @@ class Authentication(BaseMiddleware):  # type: ignore[misc]  # WsgiDAV has no ty
             refusal = as_http_error(error, None)
             refusal.headers = (*refusal.headers, *_challenge(environ))
             raise refusal from None
+        except StoreError as error:
+            log.error("nobody can log in: %s", error)  # noqa: TRY400  # the message says what to do
+            raise
         environ[PRINCIPAL_KEY] = principal
         environ["REMOTE_USER"] = principal.name
         below: Iterable[bytes] = self.next_app(environ, start_response)

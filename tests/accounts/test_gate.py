@@ -223,6 +223,17 @@ def test_gate__a_file_that_cannot_be_read_lets_nobody_in(accounts: SideFile) -> 
         log_in(gate, "ann", PASSWORD)
 
 
+def test_admit__decides_when_nothing_can_be_written(accounts: SideFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("davsql.store.sidefile.BUSY_TIMEOUT_MS", 10)
+    other = open_accounts(accounts.file)
+    gate = gate_of(other)
+    with accounts.write():  # somebody else writes, and takes long
+        with pytest.raises(LoginRefused):
+            log_in(gate, "ann", "wrong")
+        assert log_in(gate, "ann", PASSWORD).name == "ann"
+    other.close()
+
+
 # --- brute force ---------------------------------------------------------------------------------------------------
 
 

@@ -178,6 +178,18 @@ def test_guessing__is_429_with_a_time_to_wait(server: LiveServer) -> None:
     assert int(str(reply.header("Retry-After"))) in (1, 2)
 
 
+def test_damaged_accounts__let_nobody_in_and_are_logged(
+    server: LiveServer, accounts: SideFile, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert server.request("GET", "/", headers=basic("ann", PASSWORD)).status == 200
+    with accounts.write() as tx:
+        tx.change("DELETE FROM state")
+    reply = server.request("GET", "/", headers=basic("ann", PASSWORD))
+    assert reply.status == 500
+    assert str(accounts.file) not in reply.text
+    assert "nobody can log in" in caplog.text
+
+
 def test_environ__has_the_principal(store: Store, accounts: SideFile) -> None:
     application = make_application({"/": store}, DavOptions(), gate=gate_of(accounts))
     seen: dict[str, Any] = {}
