@@ -11,7 +11,7 @@ from __future__ import annotations
 import tomllib
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from math import inf
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from davsql.accounts.options import AccountOptions
 from davsql.dav.access import RuleOptions, with_everything
 from davsql.dav.peer import ProxyOptions
+from davsql.dav.quotas import QuotaOptions
 from davsql.dav.request import DavOptions
 from davsql.errors import ConfigError, InvalidPath, NameTooLong
 from davsql.maintenance.backup import BackupOptions
@@ -59,7 +60,10 @@ class ShareOptions:
     read_only: bool = False
     users: tuple[str, ...] = ()  # who may do everything here
     groups: tuple[str, ...] = ()
-    rule: tuple[RuleOptions, ...] = ()  # tables [[share.rule]]
+    quota_mb: int | None = None  # MiB of files; None: as much as there is room for
+    quota_nodes: int | None = None  # files and folders
+    rule: tuple[RuleOptions, ...] = ()
+    quota: tuple[QuotaOptions, ...] = ()
 
     @property
     def rules(self) -> tuple[RuleOptions, ...]:
@@ -165,7 +169,7 @@ class _Reader:
             self._refuse_unknown(table, values, [key for keys in settable.values() for key in keys])
             for part in parts:
                 of_part = {key: value for key, value in values.items() if key in settable[part]}
-                found[part] = self._options(table, classes[part](), of_part)
+                found[part] = self._options(table, classes[part], of_part)
         config = Config(**found, shares=self._shares(document.get(SHARE, [])))
         self._refuse_mixed_backups(config)
         return config
@@ -177,30 +181,13 @@ class _Reader:
         for number, table in enumerate(tables, start=1):
             key = f"{SHARE}[{number}]"
             values = self._table(key, table)
-            self._refuse_unknown(key, values, [each.name for each in fields(ShareOptions)])
             for required in ("name", "db"):
                 if required not in values:
                     raise ConfigError(f"{self._file}: {key}.{required} is missing")
-            own = {name: value for name, value in values.items() if name != "rule"}
-            share = self._options(key, ShareOptions("", Path()), own)
-            rules = self._rules(f"{key}.rule", values.get("rule", []))
-            shares.append(replace(share, name=self._share_name(key, share.name), rule=rules))
+            share = self._made(key, ShareOptions, values)
+            shares.append(replace(share, name=self._share_name(key, share.name)))
         self._refuse_clashes(shares)
         return tuple(shares)
-
-    def _rules(self, key: str, tables: object) -> tuple[RuleOptions, ...]:
-        if not isinstance(tables, list):
-            raise self._error(key, "expected tables [[share.rule]]", tables)
-        rules = []
-        for number, table in enumerate(tables, start=1):
-            values = self._table(f"{key}[{number}]", table)
-            self._refuse_unknown(f"{key}[{number}]", values, [each.name for each in fields(RuleOptions)])
-            if "allow" not in values:
-                raise ConfigError(f"{self._file}: {key}[{number}].allow is missing; an empty list allows nothing")
-            if not values.get("users") and not values.get("groups"):
-                raise ConfigError(f"{self._file}: {key}[{number}] names nobody: users or groups is missing")
-            rules.append(self._options(f"{key}[{number}]", RuleOptions(), values))
-        return tuple(rules)
 
     def _share_name(self, key: str, name: str) -> str:
         if name in ("", "/"):
@@ -236,11 +223,16 @@ class _Reader:
     def _settable(self, table: str, options_class: type[Any]) -> list[str]:
         return [each.name for each in fields(options_class) if f"{table}.{each.name}" not in PER_SHARE]
 
-    def _options(self, table: str, defaults: _Options, values: Mapping[str, Any]) -> _Options:
-        hints = get_type_hints(type(defaults))
+    def _made(self, table: str, options_class: type[_Options], values: Mapping[str, Any]) -> _Options:
+        """Options from a table of which there can be several."""
+        self._refuse_unknown(table, values, [each.name for each in fields(options_class)])  # type: ignore[arg-type]
+        return self._options(table, options_class, values)
+
+    def _options(self, table: str, options_class: type[_Options], values: Mapping[str, Any]) -> _Options:
+        hints = get_type_hints(options_class)
         checked = {key: self._value(f"{table}.{key}", value, hints[key]) for key, value in values.items()}
         try:
-            return replace(defaults, **checked)  # type: ignore[type-var]
+            return options_class(**checked)
         except ValueError as error:  # what an options class says itself begins with the key
             raise ConfigError(f"{self._file}: {table}.{error}") from error
 
@@ -258,9 +250,7 @@ class _Reader:
                 raise self._error(key, "expected one of " + ", ".join(map(repr, get_args(wanted))), value)
             return value
         if get_origin(wanted) is tuple:  # of any length, of one type
-            if not isinstance(value, list):
-                raise self._error(key, "expected a list", value)
-            return tuple(self._value(key, each, get_args(wanted)[0]) for each in value)
+            return self._tuple(key, value, get_args(wanted)[0])
         if wanted is Path:
             return self._path(key, value)
         if wanted in (int, float):
@@ -268,6 +258,14 @@ class _Reader:
         if type(value) is not wanted:
             raise self._error(key, "expected " + {bool: "true or false", str: "text in quotes"}[wanted], value)
         return value
+
+    def _tuple(self, key: str, value: object, wanted: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list):
+            raise self._error(key, "expected tables" if is_dataclass(wanted) else "expected a list", value)
+        if not (isinstance(wanted, type) and is_dataclass(wanted)):
+            return tuple(self._value(key, each, wanted) for each in value)
+        tables = {f"{key}[{number}]": each for number, each in enumerate(value, start=1)}
+        return tuple(self._made(each, wanted, self._table(each, table)) for each, table in tables.items())
 
     def _path(self, key: str, value: object) -> Path:
         if not isinstance(value, str) or not value:

@@ -91,6 +91,10 @@ class PathTooDeep(DavsqlError):
     """The path has more segments than the share allows."""
 
 
+class FileTooLarge(DavsqlError):
+    """The file is larger than the server takes."""
+
+
 class IncompleteBody(DavsqlError):
     """The request body ended before its declared end: nothing of it may be kept."""
 
@@ -168,6 +172,10 @@ class TooManyProperties(StoreError):
 
 class TooManyLocks(StoreError):
     """The limit on locks of one principal is reached."""
+
+
+class QuotaExceeded(StoreError):
+    """The user, or all users of the share together, would hold more than they may."""
 
 
 class StoreReadOnly(StoreError):

@@ -250,13 +250,35 @@ class Preconditions:
 NO_PRECONDITIONS = Preconditions()
 
 
+class Limit(NamedTuple):
+    """How much may be held; None: as much as there is room for."""
+
+    nodes: int | None = None
+    size_bytes: int | None = None
+
+    @property
+    def is_limited(self) -> bool:
+        return self.nodes is not None or self.size_bytes is not None
+
+
+class Limits(NamedTuple):
+    """The quotas that a request is subject to."""
+
+    user: Limit = Limit()
+    share: Limit = Limit()
+
+
+NO_LIMITS = Limits()
+
+
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """What must hold, inside the transaction, for a change to happen: the request's conditions, and rights."""
+    """What must hold, inside the transaction, for a change to happen: the request's conditions, rights, quotas."""
 
     preconditions: Preconditions = NO_PRECONDITIONS
     principal: str = ""  # "" is the anonymous user
     access: Access = FULL_ACCESS
+    limits: Limits = NO_LIMITS
 
 
 NO_GUARD = Guard()

@@ -14,6 +14,7 @@ from pathlib import Path
 from wsgiref.types import WSGIApplication
 
 from davsql.dav.application import make_application
+from davsql.dav.quotas import ShareQuotas
 from davsql.dav.request import DavOptions
 from davsql.server.http import HttpServer
 from davsql.server.options import ServerOptions
@@ -128,8 +129,12 @@ def serving(application: WSGIApplication, options: ServerOptions | None = None) 
 
 @contextmanager
 def serving_shares(
-    shares: Mapping[str, Store], *, dav: DavOptions | None = None, options: ServerOptions | None = None
+    shares: Mapping[str, Store],
+    *,
+    dav: DavOptions | None = None,
+    options: ServerOptions | None = None,
+    quotas: Mapping[str, ShareQuotas] | None = None,
 ) -> Iterator[LiveServer]:
     """Serve stores by their mount paths ("/" or "/name") until the block ends."""
-    with serving(make_application(shares, dav or DavOptions()), options) as server:
+    with serving(make_application(shares, dav or DavOptions(), quotas=quotas), options) as server:
         yield server

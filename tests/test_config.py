@@ -8,10 +8,12 @@ import pytest
 
 from davsql.config import BOUNDS, PER_SHARE, TABLES, Config, ShareOptions, load, option_classes
 from davsql.dav.access import RuleOptions
+from davsql.dav.quotas import QuotaOptions
 from davsql.errors import ConfigError
 
 SHARE = "[[share]]\nname = 'a'\ndb = 'a.db'\n"
 RULE = SHARE + "[[share.rule]]\n"
+QUOTA = SHARE + "[[share.quota]]\n"
 ALLOW = RULE + "users = ['a']\nallow = []\n"
 EXAMPLE = Path(__file__).parent.parent / "config" / "davsql.example.toml"
 
@@ -54,20 +56,25 @@ def test_example__documents_every_key(table: str) -> None:
 
 
 def test_example__its_commented_keys_can_be_set(tmp_path: Path) -> None:
-    text = re.sub(r"(?m)^# (?=\w+ = |\[\[share(?:\.rule)?\]\]$)", "", EXAMPLE.read_text(encoding="utf-8"))
+    text = re.sub(r"(?m)^# (?=\w+ = |\[\[share(?:\.rule|\.quota)?\]\]$)", "", EXAMPLE.read_text(encoding="utf-8"))
     config = load_text(tmp_path, text)
     assert config.store.readers == 8
     assert config.log.file == tmp_path / "davsql.log"
     assert config.shares == (
-        ShareOptions("photos", tmp_path / "photos.db", users=("ann",), groups=("family",)),
+        ShareOptions("photos", tmp_path / "photos.db", users=("ann",), groups=("family",), quota_mb=100_000),
         ShareOptions(
             "documents",
             Path("/srv/documents.db"),
+            quota_nodes=1_000_000,
+            quota=(
+                QuotaOptions(("*",), mb=1000),
+                QuotaOptions(("bob",), ("staff",), mb=20_000, nodes=100_000),
+            ),
             rule=(
-                RuleOptions("/", ("*",), (), ("read",)),
-                RuleOptions("/projects", ("bob",), ("staff",), ("read", "write", "delete")),
-                RuleOptions("/projects/secret", ("bob",), (), ()),
-                RuleOptions("/home/{user}", ("*",), (), ("read", "write", "delete")),
+                RuleOptions(("*",), path="/", allow=("read",)),
+                RuleOptions(("bob",), ("staff",), path="/projects", allow=("read", "write", "delete")),
+                RuleOptions(("bob",), path="/projects/secret", allow=()),
+                RuleOptions(("*",), path="/home/{user}", allow=("read", "write", "delete")),
             ),
         ),
     )
@@ -132,14 +139,17 @@ def test_load__sets_what_the_file_says_and_leaves_the_rest(tmp_path: Path) -> No
         ("[[share]]\nname = '..'\ndb = 'a.db'\n", "share[1].name: a name cannot be '..'"),
         (SHARE + "users = 'ann'\n", "share[1].users: expected a list, found 'ann'"),
         (SHARE + "users = [1]\n", "share[1].users: expected text in quotes, found 1"),
-        (SHARE + "rule = 1\n", "share[1].rule: expected tables [[share.rule]], found 1"),
+        (SHARE + "rule = 1\n", "share[1].rule: expected tables, found 1"),
         (RULE + "users = ['a']\n", "share[1].rule[1].allow is missing; an empty list allows nothing"),
-        (RULE + "allow = []\n", "share[1].rule[1] names nobody: users or groups is missing"),
+        (RULE + "allow = []\n", "share[1].rule[1].users or groups is missing: it is about nobody"),
         (
             RULE + "users = ['a']\nallow = ['all']\n",
             "share[1].rule[1].allow: expected one of 'read', 'write', 'delete'",
         ),
         (RULE + "user = ['a']\n", "share[1].rule[1].user: unknown key; did you mean users?"),
+        (QUOTA + "users = ['a']\n", "share[1].quota[1].mb or nodes is missing"),
+        (QUOTA + "mb = 1\n", "share[1].quota[1].users or groups is missing: it is about nobody"),
+        (QUOTA + "users = ['a']\nmb = -1\n", "share[1].quota[1].mb: expected a whole number of at least 0, found -1"),
         (ALLOW + "path = 'a'\n", "share[1].rule[1].path: expected a path in the share that begins with a slash"),
         (ALLOW + "path = '/a/../b'\n", "share[1].rule[1].path: a name cannot be '..'"),
         (ALLOW + "path = '/home/x-{user}'\n", "share[1].rule[1].path: {user} must be one whole name"),

@@ -1,4 +1,4 @@
-"""The rules of the shares that are served."""
+"""The rules and quotas of the shares that are served."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 from davsql.cli.printing import printable
 from davsql.config import Config, ShareOptions
 from davsql.dav.access import ShareRules
+from davsql.dav.quotas import ShareQuotas, limit_of
 from davsql.errors import ConfigError
 
 
@@ -22,10 +23,10 @@ def rules_of(
     """
     if not has_accounts:
         for share in configuration.shares:
-            if share.rules:
+            if share.rules or share.quota:
                 raise ConfigError(
-                    f"the share {share.mount} has rules (users, groups or [[share.rule]]), but there are no accounts, "
-                    "so everybody could do everything: make accounts, or take the rules out"
+                    f"the share {share.mount} has rules (users, groups, [[share.rule]] or [[share.quota]]), but there "
+                    "are no accounts, so everybody could do everything: make accounts, or take the rules out"
                 )
         return None
     for share in shares:
@@ -36,3 +37,8 @@ def rules_of(
                 err=True,
             )
     return {share.mount: ShareRules(share.name, share.rules) for share in shares}
+
+
+def quotas_of(shares: Sequence[ShareOptions]) -> Mapping[str, ShareQuotas]:
+    """The quotas by mount path."""
+    return {share.mount: ShareQuotas(limit_of(share.quota_mb, share.quota_nodes), share.quota) for share in shares}

@@ -15,6 +15,7 @@ from davsql.cli.accounts import open_gate, open_served
 from davsql.cli.monitoring import announcement, start_admin
 from davsql.cli.printing import printable
 from davsql.cli.replicas import open_share, open_share_of_worker
+from davsql.cli.rules import quotas_of
 from davsql.cli.target import tell_of_migration
 from davsql.config import Config, ShareOptions
 from davsql.dav.access import ShareRules
@@ -111,7 +112,8 @@ class Site:
         """What answers requests, over the stores by their mount paths; `stack` closes the accounts."""
         options = self.configuration
         gate = None if self.accounts is None else open_gate(stack, self.accounts, options.accounts)
-        return make_application(stores, options.dav, rules=self.rules, gate=gate, proxy=options.proxy)
+        quotas = quotas_of(self.shares)
+        return make_application(stores, options.dav, rules=self.rules, quotas=quotas, gate=gate, proxy=options.proxy)
 
     def work(self, listener: socket.socket, link: Link) -> None:
         """Serve requests until the link says stop."""

@@ -17,7 +17,7 @@ from typing import Literal
 from davsql.access import FULL_ACCESS, Access, Keys, Right
 from davsql.errors import InvalidPath, NameTooLong
 from davsql.model import Principal
-from davsql.paths import ROOT, DavPath, checked_name, lookup_key
+from davsql.paths import DavPath, checked_name, lookup_key
 
 RightName = Literal["read", "write", "delete"]
 
@@ -26,26 +26,50 @@ EVERYBODY = "*"
 _CACHED_PRINCIPALS = 4096
 
 
-class _Kind(IntEnum):
-    """How a rule names a principal; the greater one comes first."""
+class Kind(IntEnum):
+    """How a principal is named; the greater one comes first."""
 
-    CLOSED = 0  # not at all, but homes are private
+    NOBODY = 0
     EVERYBODY = 1
     GROUP = 2
     USER = 3
 
 
 @dataclass(frozen=True, slots=True)
-class RuleOptions:
+class Named:
+    """Whom a table of the configuration is about."""
+
+    users: tuple[str, ...] = ()  # "*": everybody who has an account
+    groups: tuple[str, ...] = ()
+
+    def require_names(self) -> None:
+        """Raises: ValueError: nobody is named."""
+        if not self.users and not self.groups:
+            raise ValueError("users or groups is missing: it is about nobody")
+
+    def kind_for(self, principal: Principal) -> Kind:
+        """How the principal is named."""
+        if principal.name is None:
+            return Kind.NOBODY
+        if lookup_key(principal.name) in map(lookup_key, self.users):
+            return Kind.USER
+        if set(map(lookup_key, principal.groups)) & set(map(lookup_key, self.groups)):
+            return Kind.GROUP
+        return Kind.EVERYBODY if EVERYBODY in self.users else Kind.NOBODY
+
+
+@dataclass(frozen=True, slots=True)
+class RuleOptions(Named):
     """One table [[share.rule]]: who may do what at a path and below it."""
 
     path: str = "/"  # as people write it; the name {user} stands for the user's own
-    users: tuple[str, ...] = ()  # "*": everybody who has an account
-    groups: tuple[str, ...] = ()
-    allow: tuple[RightName, ...] = ()  # empty: nothing
+    allow: tuple[RightName, ...] | None = None  # empty: nothing
 
     def __post_init__(self) -> None:
-        """Raises: ValueError: no resource can have the path; the message begins with the key."""
+        """Raises: ValueError: something is missing, or no resource can have the path."""
+        self.require_names()
+        if self.allow is None:
+            raise ValueError("allow is missing; an empty list allows nothing")
         try:
             names = DavPath.from_text(self.path).names
         except (InvalidPath, NameTooLong) as error:
@@ -58,17 +82,7 @@ class RuleOptions:
     @property
     def right(self) -> Right:
         """All that it allows."""
-        return reduce(or_, (Right[name.upper()] for name in self.allow), Right.NONE)
-
-    def kind_for(self, principal: Principal) -> _Kind | None:
-        """How it names the principal; None: it does not."""
-        if principal.name is None:
-            return None
-        if lookup_key(principal.name) in map(lookup_key, self.users):
-            return _Kind.USER
-        if set(map(lookup_key, principal.groups)) & set(map(lookup_key, self.groups)):
-            return _Kind.GROUP
-        return _Kind.EVERYBODY if EVERYBODY in self.users else None
+        return reduce(or_, (Right[name.upper()] for name in self.allow or ()), Right.NONE)
 
 
 class ShareRules:
@@ -84,14 +98,14 @@ class ShareRules:
         """What the rules, and the limits of the token that was used, allow the principal."""
         if principal.share is not None and lookup_key(principal.share) != lookup_key(self._share):
             return _access({(): Right.NONE}, ())
-        kinds: dict[Keys, tuple[_Kind, Right]] = {(): (_Kind.CLOSED, Right.NONE)}
+        kinds: dict[Keys, tuple[Kind, Right]] = {(): (Kind.NOBODY, Right.NONE)}
         homes: list[DavPath] = []
         for rule, path in self._rules:
             if USER in path.names:
                 homes_at = path.names.index(USER)
-                kinds.setdefault(path.keys[:homes_at], (_Kind.CLOSED, Right.NONE))
+                kinds.setdefault(path.keys[:homes_at], (Kind.NOBODY, Right.NONE))
             kind, where = rule.kind_for(principal), _own_path(path, principal)
-            if kind is None or where is None:
+            if kind is Kind.NOBODY or where is None:
                 continue
             if USER in path.names:
                 homes.append(DavPath(where.names[: homes_at + 1]))
@@ -151,4 +165,4 @@ def with_everything(users: Sequence[str], groups: Sequence[str]) -> tuple[RuleOp
     """The rule that `users` and `groups` of a share itself stand for; none where both are empty."""
     if not users and not groups:
         return ()
-    return (RuleOptions(str(ROOT), tuple(users), tuple(groups), ("read", "write", "delete")),)
+    return (RuleOptions(tuple(users), tuple(groups), allow=("read", "write", "delete")),)

@@ -21,6 +21,7 @@ from davsql.dav.errors import as_http_error, error_response
 from davsql.dav.methods.options import CLASSES
 from davsql.dav.peer import Peers, ProxyOptions
 from davsql.dav.provider import METHODS, PATH_KEY, AnsweringProvider, StoreProvider
+from davsql.dav.quotas import ShareQuotas
 from davsql.dav.request import DavOptions, Share
 from davsql.dav.responses import HttpError, Response, deliver
 from davsql.dav.roots import RootsProvider
@@ -44,6 +45,7 @@ def make_application(
     options: DavOptions,
     *,
     rules: Mapping[str, ShareRules] | None = None,
+    quotas: Mapping[str, ShareQuotas] | None = None,
     gate: Gate | None = None,
     proxy: ProxyOptions | None = None,
 ) -> WSGIApplication:
@@ -51,6 +53,7 @@ def make_application(
 
     Args:
         rules: who may do what in each share; None: there are no accounts, and everybody may do everything.
+        quotas: how much may be held in each share; None: as much as there is room for.
         gate: lets in who has an account; None: everybody is anonymous.
 
     Raises:
@@ -64,7 +67,13 @@ def make_application(
         path = DavPath.from_text(mount)
         if not mount.startswith("/") or len(path.names) > 1 or (path.is_root and len(shares) > 1):
             raise ConfigError(f"the mount path {mount!r} must be /name, or / for the only share")
-        share = Share(path.href().rstrip("/"), store, options, OpenShare() if rules is None else rules[mount])
+        share = Share(
+            path.href().rstrip("/"),
+            store,
+            options,
+            OpenShare() if rules is None else rules[mount],
+            ShareQuotas() if quotas is None else quotas[mount],
+        )
         key = "/" + "".join(path.keys)
         if key in providers:
             raise ConfigError(f"two shares are named {mount!r}")

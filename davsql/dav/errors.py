@@ -17,7 +17,7 @@ class Rule(NamedTuple):
 
     status: int
     message: str | None  # None: the error's own words, which speak of the request and of nothing inside
-    condition: str | None = None  # RFC 4918 16
+    condition: str | None = None  # RFC 4918 16, RFC 4331 6
     headers: tuple[tuple[str, str], ...] = ()
 
 
@@ -33,6 +33,7 @@ RULES: dict[type[errors.DavsqlError], Rule] = {
     errors.NameTooLong: Rule(403, None),
     errors.PathTooLong: Rule(414, None),
     errors.PathTooDeep: Rule(403, None),
+    errors.FileTooLarge: Rule(413, "The file is larger than this server takes; nothing was changed."),
     errors.IncompleteBody: Rule(400, "The body ended early; nothing was changed.", None, _CLOSE),
     errors.MalformedBody: Rule(400, "The chunked body is malformed; nothing was changed.", None, _CLOSE),
     errors.NotFound: Rule(404, "There is no such resource."),
@@ -49,9 +50,10 @@ RULES: dict[type[errors.DavsqlError], Rule] = {
     errors.LockNotOwned: Rule(403, "The lock belongs to somebody else."),
     errors.TooManyProperties: Rule(507, "The limit on properties of this resource is reached."),
     errors.TooManyLocks: Rule(507, "The limit on locks is reached."),
+    errors.QuotaExceeded: Rule(507, "The quota is used up; nothing was changed.", "quota-not-exceeded"),
     errors.StoreReadOnly: Rule(403, "This share is read-only."),
     errors.StoreBusy: Rule(503, "The server is busy; nothing was changed."),
-    errors.StoreFull: Rule(507, "No space is left; nothing was changed."),
+    errors.StoreFull: Rule(507, "No space is left; nothing was changed.", "sufficient-disk-space"),
     errors.StoreUnavailable: Rule(503, "The store cannot be used at the moment."),
     errors.StoreDamaged: _INTERNAL,
     errors.StoreVersionError: _INTERNAL,

@@ -29,5 +29,5 @@ class Homes:
             return
         with suppress(StoreError):  # busy or full: the request may do without, and the next one tries again
             for home in request.access.homes:
-                self._store.make_home(home)
+                self._store.make_home(home, name)
             self._look_at[name] = now + LOOK_EVERY_S

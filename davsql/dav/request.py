@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from davsql.access import Access
 from davsql.dav.access import OpenShare, ShareRules
 from davsql.dav.conditions import parse_preconditions
+from davsql.dav.quotas import ShareQuotas
 from davsql.dav.responses import HttpError
 from davsql.model import ANONYMOUS, Guard, Preconditions, Principal
 from davsql.paths import DavPath
@@ -28,6 +29,7 @@ class DavOptions:
     lock_timeout_default_s: int = 600
     lock_timeout_max_s: int = 3600
     ranges_limit: int = 16  # ranges in one request
+    max_file_size_mb: int = 0  # MiB; 0: any size
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class Share:
     store: Store
     options: DavOptions
     rules: ShareRules | OpenShare = field(default_factory=OpenShare)
+    quotas: ShareQuotas = field(default_factory=ShareQuotas)
 
     def access_of(self, environ: Mapping[str, Any]) -> Access:
         """What who asks may do here."""
@@ -98,7 +101,8 @@ class Request:
     @property
     def guard(self) -> Guard:
         """What the store must find true inside the writing transaction."""
-        return Guard(self.preconditions, self.principal.name or "", self.access)
+        limits = self.share.quotas.limits_of(self.principal)
+        return Guard(self.preconditions, self.principal.name or "", self.access, limits)
 
     def refuse_body(self) -> None:
         """Refuse a body where the method has none: to ignore it could do other than what was asked.

@@ -13,7 +13,7 @@ from davsql.access import Access, Keys, Right
 from davsql.errors import NotAllowed, NotFound
 from davsql.model import NO_NODES, Inode, Node, Nodes
 from davsql.paths import DavPath
-from davsql.store.nodes import Chain, descendants, insert_node, members, page_of, path_of, resolve
+from davsql.store.nodes import Chain, Stamp, descendants, insert_node, members, page_of, path_of, resolve
 from davsql.store.transaction import ReadTx, WriteTx
 
 
@@ -185,11 +185,11 @@ def has_home(tx: ReadTx, home: DavPath) -> bool:
     return resolve(tx, home).target is not None
 
 
-def make_home(tx: WriteTx, home: DavPath) -> None:
+def make_home(tx: WriteTx, home: DavPath, owner: str) -> None:
     """Make the collection `home` and those above it, as far as they are missing and no file is in the way."""
     chain = resolve(tx, home)
     parent = chain.nodes[-1]
     for name in home.names[len(chain.nodes) - 1 :]:
         if not parent.is_collection:
             return
-        parent = insert_node(tx, parent.inode, name, None, None)
+        parent = insert_node(tx, parent.inode, name, None, Stamp(owner))

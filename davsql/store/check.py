@@ -188,6 +188,21 @@ RULES = (
         HAVING max(inode) > coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'nodes'), 0)
         """,
     ),
+    Rule(
+        17,
+        "usage of {0!r} is {1} nodes and {2} bytes, and should be {3} and {4}",
+        """
+        WITH counted (owner, nodes, bytes) AS (
+          SELECT n.owner, count(*), coalesce(sum(b.size), 0)
+          FROM nodes AS n LEFT JOIN blobs AS b ON b.blob_id = n.blob_id
+          WHERE n.parent_inode IS NOT NULL GROUP BY n.owner
+        )
+        SELECT o.owner, coalesce(u.nodes, 0), coalesce(u.bytes, 0), coalesce(c.nodes, 0), coalesce(c.bytes, 0)
+        FROM (SELECT owner FROM usage UNION SELECT owner FROM counted) AS o
+        LEFT JOIN usage AS u ON u.owner = o.owner LEFT JOIN counted AS c ON c.owner = o.owner
+        WHERE coalesce(u.nodes, 0) <> coalesce(c.nodes, 0) OR coalesce(u.bytes, 0) <> coalesce(c.bytes, 0)
+        """,
+    ),
     Rule(14, "foreign key: {0} row {1} refers to nothing in {2}", "SELECT * FROM pragma_foreign_key_check"),
 )
 

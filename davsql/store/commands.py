@@ -20,8 +20,8 @@ from davsql.errors import (
 )
 from davsql.model import Guard, Inode, LockRequest, LockResult, Node, PropertyUpdate, PutResult
 from davsql.paths import DavPath
-from davsql.store import access, blobs, locks, nodes, pins, preconditions, properties, trees
-from davsql.store.nodes import Chain, Content
+from davsql.store import access, blobs, locks, nodes, pins, preconditions, properties, quota, trees
+from davsql.store.nodes import Chain, Content, Stamp
 from davsql.store.options import StoreOptions
 from davsql.store.pins import PinId
 from davsql.store.transaction import ReadTx, WriteTx
@@ -61,14 +61,18 @@ def put_file(
         store_content: stores the bytes, or seals the staged ones; called once all conditions hold.
 
     Raises:
-        As `require_put`.
+        As `require_put`; QuotaExceeded.
     Source: RFC 4918 9.7.1; RFC 9110 9.3.4.
     """
     chain = require_put(tx, target, guard, options)
-    content = store_content(tx)
+    held = quota.holdings(tx, guard)
+    content, stamp = store_content(tx), Stamp(guard.principal, modified_at)
     if chain.target is None:
-        return PutResult(nodes.insert_node(tx, chain.parent.inode, target.name, content, modified_at), created=True)
-    return PutResult(nodes.replace_content(tx, chain.target, content, modified_at), created=False)
+        node = nodes.insert_node(tx, chain.parent.inode, target.name, content, stamp)
+    else:
+        node = nodes.replace_content(tx, chain.target, content, stamp)
+    quota.require(tx, guard, held)
+    return PutResult(node, created=chain.target is None)
 
 
 def make_collection(
@@ -77,7 +81,7 @@ def make_collection(
     """Make an empty collection (RFC 4918 9.3).
 
     Raises:
-        NotAllowed, AlreadyExists, ParentMissing, PreconditionFailed, PathTooDeep, Locked.
+        NotAllowed, AlreadyExists, ParentMissing, PreconditionFailed, PathTooDeep, Locked, QuotaExceeded.
     """
     access.require(target, guard.access, Right.WRITE)
     chain = nodes.resolve(tx, target)
@@ -85,7 +89,10 @@ def make_collection(
         raise AlreadyExists(f"{target} exists already")
     preconditions.require(tx, chain, guard)
     _require_new_member(tx, chain, guard, options)
-    return nodes.insert_node(tx, chain.parent.inode, target.name, None, modified_at)
+    held = quota.holdings(tx, guard)
+    node = nodes.insert_node(tx, chain.parent.inode, target.name, None, Stamp(guard.principal, modified_at))
+    quota.require(tx, guard, held)
+    return node
 
 
 def delete(tx: WriteTx, target: DavPath, guard: Guard) -> None:
@@ -119,14 +126,17 @@ def copy(tx: WriteTx, transfer: Transfer, guard: Guard, options: StoreOptions, *
         True when the destination was unmapped, False when it was replaced.
 
     Raises:
-        NotFound, NotAllowed, ForbiddenTarget, ParentMissing, OverwriteRefused, PreconditionFailed, PathTooDeep, Locked.
+        NotFound, NotAllowed, ForbiddenTarget, ParentMissing, OverwriteRefused, PreconditionFailed, PathTooDeep, Locked,
+        QuotaExceeded.
     """
     node, to_chain = _require_copy(tx, transfer, guard, options, depth_infinity=depth_infinity)
+    held = quota.holdings(tx, guard)
     _clear(tx, to_chain)
-    top = trees.copy_top(tx, node, to_chain.parent.inode, transfer.destination.name)
+    top = trees.copy_top(tx, node, to_chain.parent.inode, transfer.destination.name, guard.principal)
     if depth_infinity and node.is_collection:
         trees.copy_all_members(tx, node.inode, top, len(transfer.destination.names), options.max_depth)
     nodes.touch(tx, to_chain.parent.inode)
+    quota.require(tx, guard, held)
     return to_chain.target is None
 
 
@@ -140,7 +150,7 @@ def begin_copy(tx: WriteTx, transfer: Transfer, guard: Guard, options: StoreOpti
         As `copy`.
     """
     node, _ = _require_copy(tx, transfer, guard, options, depth_infinity=True)
-    top = trees.copy_top(tx, node, None, transfer.destination.name)
+    top = trees.copy_top(tx, node, None, transfer.destination.name, guard.principal)
     return node.inode, top, pins.pin_tree(tx, top)
 
 
@@ -163,8 +173,10 @@ def finish_copy(
         raise StoreBusy(f"{transfer.source} was replaced during the copy; try again")
     if not pins.unpin(tx, pin_id):
         raise StoreUnavailable("the copy took too long and was given up; try again")
+    held = quota.holdings(tx, guard)
     _clear(tx, to_chain)
     nodes.attach(tx, top, to_chain.parent.inode, transfer.destination.name)
+    quota.require(tx, guard, held)
     return to_chain.target is None
 
 
@@ -242,7 +254,8 @@ def lock(tx: WriteTx, target: DavPath, request: LockRequest, guard: Guard, optio
     """Lock a resource; an unmapped URL becomes an empty file first (RFC 4918 7.3, 9.10).
 
     Raises:
-        NotAllowed, PreconditionFailed, LockConflict, ParentMissing, PathTooDeep, Locked, TooManyLocks.
+        NotAllowed, PreconditionFailed, LockConflict, ParentMissing, PathTooDeep, Locked, TooManyLocks,
+        QuotaExceeded.
     """
     chain = nodes.resolve(tx, target)
     covered = chain.target if request.is_depth_infinity else None
@@ -253,7 +266,9 @@ def lock(tx: WriteTx, target: DavPath, request: LockRequest, guard: Guard, optio
     if node is None:
         _require_new_member(tx, chain, guard, options)
         content = Content(blobs.put_content(tx, blobs.EMPTY_DIGEST, b""), blobs.EMPTY_DIGEST, 0, None)
-        node = nodes.insert_node(tx, chain.parent.inode, target.name, content, None)
+        held = quota.holdings(tx, guard)
+        node = nodes.insert_node(tx, chain.parent.inode, target.name, content, Stamp(guard.principal))
+        quota.require(tx, guard, held)
     others = tuple(locks.locks_covering(tx, chain))
     made = locks.insert_lock(tx, node, request, guard.principal, options.max_locks)
     return LockResult(made, others, created=chain.target is None)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Set as AbstractSet
 
 from davsql.model import BlobId
-from davsql.store.transaction import WriteTx
+from davsql.store.transaction import ReadTx, WriteTx
 
 # Both CTEs are bounded, so that a step is short however many tops there are and however many members one has.
 DELETE_LEAVES = """
@@ -49,6 +49,14 @@ def remove_detached(tx: WriteTx, limit: int) -> int:
         or tx.change(DETACH_MEMBERS, {"limit": limit})
         or tx.change(DELETE_TOPS, {"limit": limit})
     )
+
+
+HAS_DETACHED = "SELECT EXISTS (SELECT 1 FROM detached)"
+
+
+def has_detached(tx: ReadTx) -> bool:
+    """Whether a deleted tree waits to be taken apart."""
+    return bool(tx.value(HAS_DETACHED))
 
 
 END_STALE_UPLOADS = """

@@ -42,6 +42,13 @@ class Content(NamedTuple):
     content_type: str | None
 
 
+class Stamp(NamedTuple):
+    """What a node says of its making."""
+
+    owner: str = ""
+    modified_at: int | None = None  # None: now
+
+
 class Chain:
     """The nodes along a path, from the root as far as they exist."""
 
@@ -197,12 +204,13 @@ def path_of(tx: ReadTx, inode: Inode) -> DavPath:
 
 
 INSERT_NODE = """
-INSERT INTO nodes (parent_inode, name, sent_name, node_type, blob_id, content_type, created_at, modified_at)
-VALUES (:parent, :name, :sent_name, :node_type, :blob_id, :content_type, :created_at, :modified_at)
+INSERT INTO nodes (parent_inode, name, sent_name, node_type, blob_id, content_type, created_at, modified_at, owner)
+VALUES
+  (:parent, :name, :sent_name, :node_type, :blob_id, :content_type, :created_at, :modified_at, :owner)
 """
 
 
-def insert_node(tx: WriteTx, parent: Inode, name: str, content: Content | None, modified_at: int | None) -> Node:
+def insert_node(tx: WriteTx, parent: Inode, name: str, content: Content | None, stamp: Stamp) -> Node:
     """Make a member of `parent`: a file when `content` is given, else a collection."""
     columns: dict[str, Any] = {
         "parent": parent,
@@ -211,7 +219,8 @@ def insert_node(tx: WriteTx, parent: Inode, name: str, content: Content | None, 
         "blob_id": content and content.blob_id,
         "content_type": content and content.content_type,
         "created_at": tx.now,
-        "modified_at": tx.now if modified_at is None else modified_at,
+        "modified_at": tx.now if stamp.modified_at is None else stamp.modified_at,
+        "owner": stamp.owner,
     }
     inode = Inode(tx.insert(INSERT_NODE, columns))
     touch(tx, parent)
@@ -230,18 +239,20 @@ def insert_node(tx: WriteTx, parent: Inode, name: str, content: Content | None, 
 
 
 REPLACE_CONTENT = """
-UPDATE nodes SET blob_id = :blob_id, content_type = :content_type, modified_at = :modified_at WHERE inode = :inode
+UPDATE nodes
+SET blob_id = :blob_id, content_type = :content_type, modified_at = :modified_at, owner = :owner
+WHERE inode = :inode
 """
 
 
-def replace_content(tx: WriteTx, node: Node, content: Content, modified_at: int | None) -> Node:
+def replace_content(tx: WriteTx, node: Node, content: Content, stamp: Stamp) -> Node:
     """Point a file at other content."""
     columns: dict[str, Any] = {
         "blob_id": content.blob_id,
         "content_type": content.content_type,
-        "modified_at": tx.now if modified_at is None else modified_at,
+        "modified_at": tx.now if stamp.modified_at is None else stamp.modified_at,
     }
-    tx.change(REPLACE_CONTENT, {**columns, "inode": node.inode})
+    tx.change(REPLACE_CONTENT, {**columns, "owner": stamp.owner, "inode": node.inode})
     return node._replace(**columns, size=content.size, digest=content.digest)
 
 

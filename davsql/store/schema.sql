@@ -1,4 +1,4 @@
--- The whole schema of a davsql store, version 2. Times are nanoseconds since the Unix epoch.
+-- The whole schema of a davsql store, version 3. Times are nanoseconds since the Unix epoch.
 --
 -- Invariants (check.py has a query for each, under the same number):
 --   1  The root is inode 1: a collection, without parent, with an empty name.
@@ -18,6 +18,8 @@
 --  14  SQLite's own integrity_check and foreign_key_check find nothing.
 --  15  (deep) The SHA-256 of every chunk's bytes, and of every blob's chunks together, is the digest on record.
 --  16  The definitions in sqlite_schema are the ones below.
+--  17  usage has, for each owner, how many nodes with a parent are his, and the sizes of their contents together. Tops of
+--      deleted trees thus count no more, their members until GC reaches them.
 
 -- Views come before tables: where the last of both is a view, PRAGMA integrity_check passes over the free list and over
 -- lost pages (its list of roots then begins with 0, which means a part of the file; a test knows).
@@ -58,12 +60,21 @@ CREATE TABLE nodes (
   content_type TEXT,        -- as sent with PUT
   created_at INTEGER NOT NULL,
   modified_at INTEGER NOT NULL,
+  owner TEXT NOT NULL DEFAULT '',  -- who made it, or put the content there that it has; '' is nobody
   UNIQUE (parent_inode, name),
   CHECK ((node_type = 2) = (blob_id IS NOT NULL))
 ) STRICT;
 
 CREATE INDEX nodes_blob ON nodes (blob_id) WHERE blob_id IS NOT NULL;
 CREATE INDEX nodes_detached ON nodes (inode) WHERE parent_inode IS NULL;
+
+-- How much everybody has. Written by triggers alone, as refcounts are. Without checks: a bit that rots here must not keep
+-- anybody from deleting.
+CREATE TABLE usage (
+  owner TEXT NOT NULL PRIMARY KEY,
+  nodes INTEGER NOT NULL,
+  bytes INTEGER NOT NULL    -- as users see them: what is stored once counts for each file
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE blobs (
   blob_id INTEGER PRIMARY KEY,
@@ -163,7 +174,7 @@ CREATE INDEX locks_expires ON locks (expires_at);
 
 -- Nothing is looked up in these: they hold a second time what no digest, no refcount and no other index vouches for, so
 -- that PRAGMA integrity_check finds a bit that rots in either.
-CREATE INDEX nodes_mirror ON nodes (inode, sent_name, content_type, created_at, modified_at);
+CREATE INDEX nodes_mirror ON nodes (inode, sent_name, content_type, created_at, modified_at, owner);
 CREATE INDEX properties_mirror ON properties (inode, namespace, name, xml);
 CREATE INDEX locks_mirror ON locks (lock_id, scope, is_depth_infinity, owner_xml, principal, timeout_s, created_at);
 
@@ -216,4 +227,31 @@ END;
 
 CREATE TRIGGER blob_chunks_delete AFTER DELETE ON blob_chunks BEGIN
   UPDATE chunks SET refcount = refcount - 1 WHERE chunk_id = old.chunk_id;
+END;
+
+-- Usage changes here and nowhere else.
+
+CREATE TRIGGER usage_insert AFTER INSERT ON nodes WHEN new.parent_inode IS NOT NULL BEGIN
+  INSERT INTO usage (owner, nodes, bytes)
+  VALUES (new.owner, 1, coalesce((SELECT size FROM blobs WHERE blob_id = new.blob_id), 0))
+  ON CONFLICT (owner) DO UPDATE SET nodes = nodes + 1, bytes = bytes + excluded.bytes;
+END;
+
+CREATE TRIGGER usage_delete AFTER DELETE ON nodes WHEN old.parent_inode IS NOT NULL BEGIN
+  UPDATE usage
+  SET nodes = nodes - 1, bytes = bytes - coalesce((SELECT size FROM blobs WHERE blob_id = old.blob_id), 0)
+  WHERE owner = old.owner;
+END;
+
+CREATE TRIGGER usage_update AFTER UPDATE OF parent_inode, blob_id, owner ON nodes
+WHEN (old.parent_inode IS NULL) <> (new.parent_inode IS NULL)
+  OR old.blob_id IS NOT new.blob_id OR old.owner <> new.owner
+BEGIN
+  UPDATE usage
+  SET nodes = nodes - 1, bytes = bytes - coalesce((SELECT size FROM blobs WHERE blob_id = old.blob_id), 0)
+  WHERE owner = old.owner AND old.parent_inode IS NOT NULL;
+  INSERT INTO usage (owner, nodes, bytes)
+  SELECT new.owner, 1, coalesce((SELECT size FROM blobs WHERE blob_id = new.blob_id), 0)
+  WHERE new.parent_inode IS NOT NULL
+  ON CONFLICT (owner) DO UPDATE SET nodes = nodes + 1, bytes = bytes + excluded.bytes;
 END;

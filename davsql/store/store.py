@@ -9,13 +9,13 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self, TypeVar
+from typing import Self, TypeVar
 
 import apsw
 
 from davsql.access import FULL_ACCESS, Access
 from davsql.counters import PerThread, UploadTally
-from davsql.errors import IsCollection, StoreError
+from davsql.errors import IsCollection, QuotaExceeded, StoreError
 from davsql.model import (
     NO_GUARD,
     DeadProperty,
@@ -36,12 +36,14 @@ from davsql.store import (
 from davsql.store import (
     blobs,
     commands,
+    gc,
     locks,
     nodes,
     pins,
     preconditions,
     presence,
     properties,
+    quota,
     readers,
     replication,
     trees,
@@ -53,6 +55,7 @@ from davsql.store.creation import make_store
 from davsql.store.download import Download, Pins
 from davsql.store.migrate import require_present_version
 from davsql.store.options import StoreOptions
+from davsql.store.quota import Space
 from davsql.store.records import finish_task
 from davsql.store.room import MIB
 from davsql.store.stats import Stats, collect
@@ -63,12 +66,8 @@ from davsql.store.vitals import Vitals, vitals_of
 
 Result = TypeVar("Result")
 
-
-class Space(NamedTuple):
-    """What a drive of this store shows as used and free (RFC 4331)."""
-
-    used_bytes: int
-    available_bytes: int
+GC_STEP_ROWS = 500  # as GC itself does, so that other writers go on
+ROOM_STEPS = 1000  # then whoever wants room at once gets QuotaExceeded after all
 
 
 class Snapshot:
@@ -235,25 +234,61 @@ class Store:
             # Pinned before the snapshot ends. GC in between finds a blob that was in use a moment ago and keeps it.
             return Download(node, node.blob_id, self._readers, self._writer, self.pins, first)
 
-    def check_put(self, target: DavPath, guard: Guard) -> None:
+    def check_put(self, target: DavPath, guard: Guard, size: int = 0) -> int | None:
         """Raise now what `Upload.commit` would raise, so that a body is not sent in vain.
 
+        Args:
+            size: bytes that the file will have at least.
+
+        Returns:
+            How many bytes it may have at most; None: any number.
+
         Raises:
-            As `commands.require_put`.
+            As `commands.require_put`; QuotaExceeded.
+        """
+
+        def check() -> int | None:
+            with self._readers.snapshot() as tx:
+                chain = commands.require_put(tx, target, guard, self.options)
+                largest = quota.largest_file(tx, guard, chain.target)
+            if largest is not None and size > largest:
+                raise QuotaExceeded(f"{size} bytes, of which there is room for {largest}")
+            return largest
+
+        return self._with_room(check)
+
+    def _with_room(self, attempt: Callable[[], Result]) -> Result:
+        """What `attempt` returns; where a quota is in its way, once more when what is deleted already is taken apart.
+
+        The members of a deleted tree count until GC comes to them; nobody is to wait for that who needs the room now.
+        """
+        try:
+            return attempt()
+        except QuotaExceeded:
+            with self._readers.snapshot() as tx:
+                is_hopeless = not gc.has_detached(tx)
+            if is_hopeless:
+                raise
+        steps = 0
+        while steps < ROOM_STEPS and self.write(lambda tx: gc.remove_detached(tx, GC_STEP_ROWS)):
+            steps += 1
+        return attempt()
+
+    def space(self, guard: Guard = NO_GUARD) -> Space:
+        """What is used and what may still come.
+
+        By the guard's quotas: of its user, else of the share. Without any: bytes in use in the file, free pages and the
+        file system's free space; these bound what may come in all cases.
         """
         with self._readers.snapshot() as tx:
-            commands.require_put(tx, target, guard, self.options)
-
-    def space(self) -> Space:
-        """Bytes in use in the file, and bytes that may still come: free pages and the file system's free space."""
-        with self._readers.snapshot() as tx:
+            held = quota.holdings(tx, guard)
             page_size, pages, free_pages = (
                 tx.value("PRAGMA page_size"),
                 tx.value("PRAGMA page_count"),
                 tx.value("PRAGMA freelist_count"),
             )
         available = max(0, shutil.disk_usage(self.file.parent).free - self.options.reserve_mb * MIB)
-        return Space((pages - free_pages) * page_size, available + free_pages * page_size)
+        return quota.within(guard, held, Space((pages - free_pages) * page_size, available + free_pages * page_size))
 
     def stats(self) -> Stats:
         """Sizes and counts; reads much of the indexes."""
@@ -321,11 +356,15 @@ class Store:
 
     def upload(self) -> Upload:
         """Begin to receive content; use it in a `with` block and end with `Upload.commit`."""
-        return Upload(self._writer, self.options, self.upload_tallies)
+        return Upload(self._writer, self.options, self.upload_tallies, self._with_room)
 
     def make_collection(self, target: DavPath, guard: Guard = NO_GUARD, *, modified_at: int | None = None) -> Node:
         """See commands.make_collection."""
-        return self.write(lambda tx: commands.make_collection(tx, target, guard, self.options, modified_at=modified_at))
+
+        def command(tx: WriteTx) -> Node:
+            return commands.make_collection(tx, target, guard, self.options, modified_at=modified_at)
+
+        return self._with_room(lambda: self.write(command))
 
     def delete(self, target: DavPath, guard: Guard = NO_GUARD) -> None:
         """See commands.delete."""
@@ -346,8 +385,12 @@ class Store:
             node = nodes.resolve(tx, source).target
             is_large = depth_infinity and node is not None and trees.is_large(tx, node)
         if is_large:
-            return self._copy_in_steps(transfer, guard)
-        return self.write(lambda tx: commands.copy(tx, transfer, guard, self.options, depth_infinity=depth_infinity))
+            return self._with_room(lambda: self._copy_in_steps(transfer, guard))
+
+        def command(tx: WriteTx) -> bool:
+            return commands.copy(tx, transfer, guard, self.options, depth_infinity=depth_infinity)
+
+        return self._with_room(lambda: self.write(command))
 
     def _copy_in_steps(self, transfer: commands.Transfer, guard: Guard) -> bool:
         options = self.options
@@ -360,7 +403,10 @@ class Store:
                 def step(tx: WriteTx, front: list[trees.Pending] = front) -> tuple[int, list[trees.Pending]]:
                     pins.touch_pin(tx, pin_id)
                     rights.require_still_readable(tx, (each.source for each in front), guard.access)
-                    return trees.copy_members(tx, front, trees.STEP_NODES, options.max_depth)
+                    held = quota.holdings(tx, guard)
+                    copied = trees.copy_members(tx, front, trees.STEP_NODES, options.max_depth)
+                    quota.require(tx, guard, held)
+                    return copied
 
                 trees.advance(todo, *self.write(step))
             return self.write(lambda tx: commands.finish_copy(tx, transfer, guard, options, (inode, top, pin_id)))
@@ -384,7 +430,7 @@ class Store:
 
     def lock(self, target: DavPath, request: LockRequest, guard: Guard = NO_GUARD) -> LockResult:
         """See commands.lock."""
-        return self.write(lambda tx: commands.lock(tx, target, request, guard, self.options))
+        return self._with_room(lambda: self.write(lambda tx: commands.lock(tx, target, request, guard, self.options)))
 
     def refresh_lock(self, target: DavPath, timeout_s: int, guard: Guard) -> LockResult:
         """See commands.refresh_lock."""
@@ -394,9 +440,9 @@ class Store:
         """See commands.unlock."""
         self.write(lambda tx: commands.unlock(tx, target, token, guard))
 
-    def make_home(self, home: DavPath) -> None:
+    def make_home(self, home: DavPath, owner: str) -> None:
         """See access.make_home; writes only what is missing."""
         with self._readers.snapshot() as tx:
             has_home = rights.has_home(tx, home)
         if not has_home:
-            self.write(lambda tx: rights.make_home(tx, home))
+            self.write(lambda tx: rights.make_home(tx, home, owner))

@@ -58,8 +58,8 @@ def is_large(tx: ReadTx, top: Node) -> bool:
 NEXT_INODE = "SELECT seq + 1 FROM sqlite_sequence WHERE name = 'nodes'"
 COPY_TOP = """
 INSERT INTO nodes
-  (inode, parent_inode, name, sent_name, node_type, blob_id, content_type, created_at, modified_at)
-SELECT :first, :parent, :name, :sent_name, node_type, blob_id, content_type, :now, modified_at
+  (inode, parent_inode, name, sent_name, node_type, blob_id, content_type, created_at, modified_at, owner)
+SELECT :first, :parent, :name, :sent_name, node_type, blob_id, content_type, :now, modified_at, :owner
 FROM nodes WHERE inode = :top
 """
 COPY_TOP_PROPERTIES = """
@@ -68,10 +68,11 @@ SELECT :first, namespace, name, xml FROM properties WHERE inode = :top
 """
 
 
-def copy_top(tx: WriteTx, top: Node, parent: Inode | None, name: str) -> Inode:
+def copy_top(tx: WriteTx, top: Node, parent: Inode | None, name: str, owner: str) -> Inode:
     """Copy a node with its dead properties, without members (RFC 4918 9.8.2); detached when `parent` is None."""
     first = Inode(tx.value(NEXT_INODE))
-    tx.change(COPY_TOP, {"first": first, "parent": parent, **name_columns(name), "now": tx.now, "top": top.inode})
+    columns = {"first": first, "parent": parent, **name_columns(name), "now": tx.now, "owner": owner}
+    tx.change(COPY_TOP, {**columns, "top": top.inode})
     tx.change(COPY_TOP_PROPERTIES, {"first": first, "top": top.inode})
     return first
 
@@ -87,10 +88,11 @@ class Pending(NamedTuple):
 
 COPY_MEMBERS = """
 INSERT INTO nodes
-  (inode, parent_inode, name, sent_name, node_type, blob_id, content_type, created_at, modified_at)
+  (inode, parent_inode, name, sent_name, node_type, blob_id, content_type, created_at, modified_at, owner)
 SELECT
   :first + row_number() OVER (ORDER BY name) - 1,
-  :target, name, sent_name, node_type, blob_id, content_type, :now, modified_at
+  :target, name, sent_name, node_type, blob_id, content_type, :now, modified_at,
+  (SELECT owner FROM nodes WHERE inode = :target)
 FROM nodes WHERE parent_inode = :source AND name > :after ORDER BY name LIMIT :limit
 """
 COPIED = """

@@ -30,7 +30,15 @@ STAGE_BATCH_BYTES = 4 * 1024 * 1024  # bounds one upload's hold on the writer
 class Upload:
     """Bytes on their way into the store, from `Store.upload`. Leaving its `with` block before `commit` drops them."""
 
-    def __init__(self, writer: Writer, options: StoreOptions, tallies: PerThread[UploadTally]) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        options: StoreOptions,
+        tallies: PerThread[UploadTally],
+        with_room: Callable[[Callable[[], PutResult]], PutResult],
+    ) -> None:
+        """Args: with_room: see Store._with_room."""
+        self._with_room = with_room
         self._writer = writer
         self._tally = tallies.mine()
         self._tally.begun += 1
@@ -83,14 +91,14 @@ class Upload:
         """Point `target` at the bytes, all of them or none.
 
         Raises:
-            As `commands.require_put`; StoreError.
+            As `commands.put_file`; StoreError.
         """
         store_content, size_bytes = self._finish(content_type)
 
         def command(tx: WriteTx) -> PutResult:
             return commands.put_file(tx, target, store_content, guard, self._options, modified_at=modified_at)
 
-        result = self._writer.submit(command, size_bytes).wait()
+        result = self._with_room(lambda: self._writer.submit(command, size_bytes).wait())
         self._end()
         self._tally.stored += 1
         self._tally.stored_bytes += self.size

@@ -70,7 +70,7 @@ class Model:
         )
         for kind in kinds:
             if kind:
-                return frozenset(name[0] for each in kind for name in each.allow)
+                return frozenset(name[0] for each in kind for name in each.allow or ())
         is_home_of_homes = any(each.path == f"{href(path)}/{{user}}" for each in self.rules)
         return frozenset() if is_home_of_homes else None
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from davsql.dav.access import RuleOptions, ShareRules
 from davsql.dav.application import make_application
+from davsql.dav.quotas import ShareQuotas
 from davsql.dav.request import PRINCIPAL_KEY, DavOptions
 from davsql.model import Principal
 from davsql.store.store import Store
@@ -71,11 +72,13 @@ class Site:
         return self.ask(who, "PUT", target, body).status
 
 
-def site(shares: Mapping[str, tuple[Store, tuple[RuleOptions, ...]]]) -> Site:
+def site(
+    shares: Mapping[str, tuple[Store, tuple[RuleOptions, ...]]], quotas: Mapping[str, ShareQuotas] | None = None
+) -> Site:
     """Args: shares: by mount path."""
     rules = {mount: ShareRules(mount.strip("/"), each) for mount, (_, each) in shares.items()}
     stores = {mount: store for mount, (store, _) in shares.items()}
-    return Site(make_application(stores, DavOptions(), rules=rules))
+    return Site(make_application(stores, DavOptions(), rules=rules, quotas=quotas))
 
 
 def one_share(store: Store, *rules: RuleOptions) -> Site:
@@ -94,7 +97,7 @@ def rule(path: str, who: str, allow: str) -> RuleOptions:
     users = tuple(name for name in names if not name.startswith("@"))
     groups = tuple(name[1:] for name in names if name.startswith("@"))
     known = {"r": "read", "w": "write", "d": "delete"}
-    return RuleOptions(path, users, groups, tuple(known[initial] for initial in allow))  # type: ignore[misc]
+    return RuleOptions(users, groups, path=path, allow=tuple(known[initial] for initial in allow))  # type: ignore[misc]
 
 
 def _message(pairs: list[tuple[str, str]]) -> Any:

@@ -21,6 +21,7 @@ NOT_OF_REQUESTS = {
     errors.ListenError,
     errors.ReplicaError,
     errors.SourceChanged,
+    errors.WorkerFailed,
 }
 INSIDE = "/var/lib/davsql/secret.db"
 

@@ -113,6 +113,11 @@ BROKEN: list[tuple[int, str, Break]] = [
     (13, "sequence gone", "DELETE FROM sqlite_sequence WHERE name = 'nodes'"),
     (14, "foreign key", "INSERT INTO properties (inode, namespace, name, xml) VALUES (999, '', 'p', '')"),
     (14, "pages of nobody", lose_index),
+    (17, "usage of nobody", "INSERT INTO usage (owner, nodes, bytes) VALUES ('eve', 1, 1)"),
+    (17, "usage gone", "DELETE FROM usage"),
+    (17, "too few bytes", "UPDATE usage SET bytes = bytes - 1"),
+    (17, "too many nodes", "UPDATE usage SET nodes = nodes + 1"),
+    (17, "another's node", "DROP TRIGGER usage_update; UPDATE nodes SET owner = 'eve' WHERE inode = 2"),
 ]
 
 

@@ -182,5 +182,5 @@ def _plan_for(request: Request, asked: PropfindRequest) -> Plan:
     agent = request.header("User-Agent") or ""
     if not asks_for_quota(asked) or any(name in agent for name in _AGENTS_WITHOUT_QUOTA):
         return plan_without_quota(asked)
-    space = request.store.space()
+    space = request.store.space(request.guard)
     return Plan(asked, dict(zip(QUOTA, (space.available_bytes, space.used_bytes), strict=True)))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from davsql.dav.content import accepted_content_type
 from davsql.dav.request import Request
 from davsql.dav.responses import HttpError, Response
-from davsql.errors import IncompleteBody
+from davsql.errors import FileTooLarge, IncompleteBody, QuotaExceeded
 
 BLOCK_BYTES = 256 * 1024
 SMALL_BYTES = 64 * 1024
+MIB = 1024 * 1024
 
 
 def handle(request: Request) -> Response:
@@ -26,12 +28,19 @@ def handle(request: Request) -> Response:
         # RFC 9110 8.4: kept without its coding, the file would be another one for whoever reads it.
         raise HttpError(415, "Send the file itself: a Content-Encoding is not kept.")
     content_length, expected = _lengths(request)
-    guard = request.guard
+    guard, room = request.guard, None
+    limit = request.share.options.max_file_size_mb * MIB or math.inf
+    if expected is not None and expected > limit:
+        raise FileTooLarge(f"{expected} bytes")
     if content_length is None or content_length > SMALL_BYTES or "HTTP_EXPECT" in request.environ:
-        request.store.check_put(request.path, guard)
+        room = request.store.check_put(request.path, guard, expected or 0)
     with request.store.upload() as upload:
         for block in _blocks(request, content_length):
             upload.write(block)
+            if upload.size > limit:
+                raise FileTooLarge(f"more than {limit} bytes")
+            if room is not None and upload.size > room:  # of a chunked body nobody knew it before
+                raise QuotaExceeded(f"more than {room} bytes")
         if expected is not None and upload.size != expected:
             raise IncompleteBody(f"{upload.size} bytes came, {expected} were announced")
         content_type = accepted_content_type(request.header("Content-Type"))
