@@ -1,6 +1,7 @@
-"""Giving content back: pinned against GC, read in batches, each chunk verified before it is handed out.
+"""Giving content back: pinned against GC, read in segments, each chunk verified before it is handed out.
 
-No reader is held between batches, so a slow client pins neither a connection nor the WAL.
+No reader is held between segments, so a slow client pins neither a connection nor the WAL. Of a long download the next
+segments are read and hashed by other threads while one is on its way to the client.
 """
 
 from __future__ import annotations
@@ -8,21 +9,25 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
+from concurrent.futures import Executor, Future, wait
 from contextlib import suppress
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from davsql.errors import StoreDamaged, StoreError, StoreUnavailable
 from davsql.model import BlobId, Node
-from davsql.store.blobs import StoredChunk, chunks_from, is_content
+from davsql.store.blobs import CHUNK_BYTES, StoredChunk, chunks_from, is_content
 from davsql.store.pins import TOUCH_EVERY_S, PinId, pin_blob, touch_pin, unpin
 from davsql.store.readers import Readers
 from davsql.store.transaction import WriteTx
 from davsql.store.writer import Writer
 
-READ_BATCH_CHUNKS = 4
+SEGMENT_BYTES = 2 * CHUNK_BYTES  # what one snapshot reads
+SEGMENTS_AHEAD = 2  # a core reads and hashes about half as fast as another one sends
+
+Segment = tuple[list[bytes], StoreError | None]  # pieces, and why there are no more
 
 
 class Pins:
@@ -55,22 +60,33 @@ class Pins:
             return frozenset(self._counts)
 
 
+class Means(NamedTuple):
+    """What the downloads of one store work with."""
+
+    readers: Readers
+    writer: Writer
+    pins: Pins
+    helpers: Executor  # threads that read ahead
+
+
 class Download:
     """The content of a file as it was when it was opened, whatever happens to the file meanwhile."""
 
     def __init__(
-        self, node: Node, blob_id: BlobId, readers: Readers, writer: Writer, pins: Pins, first: list[StoredChunk]
+        self,
+        node: Node,
+        blob_id: BlobId,
+        first: list[StoredChunk],
+        means: Means,
     ) -> None:
         self.node = node
         self._blob_id = blob_id
-        self._readers = readers
-        self._pins = pins
         self._first = first
-        self._writer = writer
+        self._readers, self._writer, self._pins, self._helpers = means
         self._pin_id: PinId | None = None  # in the store, so that GC of other processes sees it; short ones do without
         self._pin_due = time.monotonic() + TOUCH_EVERY_S
         self._is_open = True
-        pins.add(blob_id)
+        self._pins.add(blob_id)
 
     def __enter__(self) -> Self:
         return self
@@ -97,6 +113,41 @@ class Download:
             StoreError: the store cannot be read.
         """
         stop = self.node.size if stop is None else stop
+        if stop - start <= SEGMENT_BYTES:
+            yield from self._pieces(start, stop)
+            return
+        coming: deque[Future[Segment]] = deque()
+        try:
+            while start < stop or coming:
+                while start < stop and len(coming) <= SEGMENTS_AHEAD:
+                    end = min(stop, start - start % SEGMENT_BYTES + SEGMENT_BYTES)
+                    coming.append(self._read_ahead(start, end))
+                    start = end
+                if time.monotonic() >= self._pin_due:
+                    self._keep_pinned()
+                pieces, error = coming.popleft().result()
+                yield from pieces
+                if error is not None:
+                    raise error
+        finally:
+            wait([each for each in coming if not each.cancel()])
+
+    def _read_ahead(self, start: int, stop: int) -> Future[Segment]:
+        try:
+            return self._helpers.submit(self._segment, start, stop)
+        except RuntimeError:
+            raise StoreUnavailable("the store is closed") from None
+
+    def _segment(self, start: int, stop: int) -> Segment:
+        pieces: list[bytes] = []
+        try:
+            for piece in self._pieces(start, stop):
+                pieces.append(piece)  # noqa: PERF402  # what came before an error counts
+        except StoreError as error:
+            return pieces, error
+        return pieces, None
+
+    def _pieces(self, start: int, stop: int) -> Iterator[bytes]:
         position = start
         while position < stop:
             for chunk in self._batch(position, stop):
@@ -108,8 +159,6 @@ class Download:
                 yield data if to - from_ == chunk.size else data[from_:to]
 
     def _batch(self, position: int, stop: int) -> list[StoredChunk]:
-        if time.monotonic() >= self._pin_due:
-            self._keep_pinned()
         batch, self._first = self._first, []
         if not batch or not batch[0].start <= position < batch[0].start + batch[0].size:
             with self._readers.snapshot() as tx:
@@ -118,7 +167,7 @@ class Download:
                     raise StoreUnavailable(
                         f"{self.node.name}: the content was removed during the download; begin again"
                     )
-                batch = chunks_from(tx, self._blob_id, position, stop, READ_BATCH_CHUNKS)
+                batch = chunks_from(tx, self._blob_id, position, stop, SEGMENT_BYTES // CHUNK_BYTES)
         if not batch:
             raise self._damaged(position)
         return batch

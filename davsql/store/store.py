@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -52,7 +54,7 @@ from davsql.store import (
 from davsql.store.checkpointer import Checkpointer
 from davsql.store.connection import Role, is_plain, open_connection, open_copy, require_file
 from davsql.store.creation import make_store
-from davsql.store.download import Download, Pins
+from davsql.store.download import Download, Means, Pins
 from davsql.store.migrate import require_present_version
 from davsql.store.options import StoreOptions
 from davsql.store.quota import Space
@@ -131,6 +133,8 @@ class Store:
         self._readers = readers.Readers(file, options)
         self._checkpointer = Checkpointer(file, options)
         self._writer = writer.Writer(connection, options, self._checkpointer)
+        self._helpers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="davsql-reading-ahead")
+        self._means = Means(self._readers, self._writer, self.pins, self._helpers)
 
     @classmethod
     def open(cls, file: Path, options: StoreOptions | None = None, *, create: bool = False) -> Store:
@@ -184,6 +188,7 @@ class Store:
     def close(self) -> None:
         """Finish the queued writes and close; closing twice is harmless."""
         self._readers.close()
+        self._helpers.shutdown()
         self._checkpointer.close()
         self._writer.close()  # last: the last connection to close, if it may write, leaves no WAL behind
 
@@ -232,7 +237,7 @@ class Store:
                 raise IsCollection(f"{path} is a collection")
             first = blobs.open_content(tx, node, node.blob_id)
             # Pinned before the snapshot ends. GC in between finds a blob that was in use a moment ago and keeps it.
-            return Download(node, node.blob_id, self._readers, self._writer, self.pins, first)
+            return Download(node, node.blob_id, first, self._means)
 
     def check_put(self, target: DavPath, guard: Guard, size: int = 0) -> int | None:
         """Raise now what `Upload.commit` would raise, so that a body is not sent in vain.

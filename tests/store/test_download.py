@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from davsql.errors import IsCollection, NotFound, StoreDamaged, StoreUnavailable
 from davsql.maintenance.gc import collect_garbage
 from davsql.store.blobs import CHUNK_BYTES
-from davsql.store.download import READ_BATCH_CHUNKS, Pins
+from davsql.store.download import SEGMENT_BYTES, Pins
 from davsql.store.options import StoreOptions
 from davsql.store.store import Store
 from tests.store.conftest import MakeStore
 from tests.store.engine_steps import count, raw, refused
 from tests.store_steps import at, mkcol, put, read
 
-LARGE = random.Random(1).randbytes((2 * READ_BATCH_CHUNKS + 1) * CHUNK_BYTES + 777)  # noqa: S311
+LARGE = random.Random(1).randbytes(4 * SEGMENT_BYTES + CHUNK_BYTES + 777)  # noqa: S311
 SMALL = b"small content"
 
 
@@ -110,13 +110,13 @@ def test_download__is_pinned_until_it_is_closed(store: Store) -> None:
     assert store.pins.current() == frozenset()
 
 
-def test_download__holds_no_reader_between_batches(make_store: MakeStore) -> None:
+def test_download__holds_no_reader_between_segments(make_store: MakeStore) -> None:
     store = make_store(StoreOptions(readers=1, queue_timeout_s=0.1))
     put(store, "/f", LARGE)
     with store.open_download(at("/f")) as first, store.open_download(at("/f")) as second:
         pieces = [first.chunks(), second.chunks()]
         received = [b"", b""]
-        for _ in range(2 * READ_BATCH_CHUNKS + 2):
+        for _ in range(4 * SEGMENT_BYTES // CHUNK_BYTES + 2):
             for which in (0, 1):
                 received[which] += next(pieces[which])
                 assert store.node(at("/f")).size == len(LARGE)
