@@ -48,10 +48,12 @@ class Access:
     by_path: Mapping[Keys, Right]  # always has one for the root
     homes: tuple[DavPath, ...] = ()
     is_full: bool = field(init=False)  # everything is allowed everywhere
+    is_empty: bool = field(init=False)  # nothing is allowed anywhere
     _deepest: int = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "is_full", set(self.by_path.values()) == {Right.ALL})
+        object.__setattr__(self, "is_empty", set(self.by_path.values()) == {Right.NONE})
         object.__setattr__(self, "_deepest", max(map(len, self.by_path)))
 
     def rights(self, path: DavPath) -> Right:

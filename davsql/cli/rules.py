@@ -26,7 +26,8 @@ def rules_of(
             if share.rules or share.quota:
                 raise ConfigError(
                     f"the share {share.mount} has rules (users, groups, [[share.rule]] or [[share.quota]]), but there "
-                    "are no accounts, so everybody could do everything: make accounts, or take the rules out"
+                    "are no accounts, so everybody could do everything: name a file for accounts ([accounts] file), or "
+                    "take the rules out"
                 )
         return None
     for share in shares:

@@ -79,7 +79,10 @@ def make_application(
             raise ConfigError(f"two shares are named {mount!r}")
         providers[key] = StoreProvider(share)
     if "/" not in providers:
-        providers["/"] = RootsProvider([each.share for each in providers.values() if isinstance(each, StoreProvider)])
+        of_shares = [each for each in providers.values() if isinstance(each, StoreProvider)]
+        providers["/"] = RootsProvider([each.share for each in of_shares])
+        for each in of_shares:
+            each.elsewhere = providers["/"]
     return StoreApplication(providers, gate, Peers(proxy or ProxyOptions()))
 
 

@@ -95,9 +95,14 @@ class AnsweringProvider(DAVProvider):  # type: ignore[misc]  # WsgiDAV has no ty
 
 
 class StoreProvider(AnsweringProvider):
-    """One store under its mount path."""
+    """One store under its mount path.
+
+    Attributes:
+        elsewhere: answers those who may do nothing here as if there were no such share; None: there is nothing else.
+    """
 
     share: Share
+    elsewhere: AnsweringProvider | None = None
 
     def __init__(self, share: Share) -> None:
         super().__init__()
@@ -106,6 +111,13 @@ class StoreProvider(AnsweringProvider):
 
     def __repr__(self) -> str:
         return f"StoreProvider({str(self.share.store.file)!r})"
+
+    def answer(self, environ: dict[str, Any]) -> Response:
+        """See AnsweringProvider."""
+        if self.elsewhere is None or not self.share.access_of(environ).is_empty:
+            return super().answer(environ)
+        environ[PATH_KEY] = DavPath((self.share.name, *environ[PATH_KEY].names))
+        return self.elsewhere.answer(environ)
 
     def handle(self, environ: dict[str, Any]) -> Response:
         """Run the method's handler."""

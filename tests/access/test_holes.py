@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from davsql.dav.provider import METHODS
 from davsql.model import Guard
 from davsql.store import commands, trees
 from davsql.store.options import StoreOptions
@@ -235,6 +236,19 @@ def test_access__shares_that_show_nothing_are_not_listed(tmp_path: Path) -> None
         assert drive.ask(BOB, "GET", "/a/f").status == drive.ask(BOB, "GET", "/a").status == 404
         assert drive.listed(replace(ANN, share="b"), "/", "1") == {"/", "/b/"}
         assert drive.ask(replace(ANN, share="b"), "GET", "/a/f").status == 404
+
+
+def test_access__a_share_in_which_nothing_is_allowed_cannot_be_told_from_none(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "a.db", create=True) as a, Store.open(tmp_path / "b.db", create=True) as b:
+        drive = site({"/a": (a, (rule("/", "ann", "rwd"),)), "/b": (b, (rule("/", "*", "r"),))})
+        put(a, "/f")
+        for method in (*METHODS, "POST", "REPORT"):
+            for path in ("", "/", "/f", "/g", "/f?x"):
+                for body in (b"", b"<x"):
+                    hidden, missing = (drive.ask(BOB, method, share + path, body) for share in ("/a", "/c"))
+                    assert (hidden.status, hidden.body) == (missing.status, missing.body), (method, path)
+                    assert hidden.headers.items() == missing.headers.items(), (method, path)
+        assert tree(a) == {"/f": b""}
 
 
 def test_access__homes_are_made_when_their_user_comes(store: Store) -> None:
