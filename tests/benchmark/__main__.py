@@ -65,14 +65,14 @@ def main() -> int:
     try:
         campaign = Campaign(folder, _scale(arguments), _say)
         results = campaign.run(_peers(arguments.servers), _workloads(arguments), arguments.output)
+        if results.runs:
+            _show(Figures([results]), arguments)
+            _say(f"all runs are in {arguments.output}")
+        return 0 if results.runs else 1
     finally:
         if not arguments.keep:
+            _say("removing the servers' data")
             shutil.rmtree(folder, ignore_errors=True)
-    if not results.runs:
-        return 1
-    _show(Figures([results]), arguments)
-    _say(f"all runs are in {arguments.output}")
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
