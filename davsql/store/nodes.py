@@ -256,7 +256,8 @@ def replace_content(tx: WriteTx, node: Node, content: Content, stamp: Stamp) -> 
     return node._replace(**columns, size=content.size, digest=content.digest)
 
 
-SET_MODIFIED_AT = "UPDATE nodes SET modified_at = :modified_at WHERE inode = :inode"
+# The second of two commands of one transaction finds the time set already.
+SET_MODIFIED_AT = "UPDATE nodes SET modified_at = :modified_at WHERE inode = :inode AND modified_at <> :modified_at"
 
 
 def touch(tx: WriteTx, inode: Inode, modified_at: int | None = None) -> None:

@@ -90,6 +90,13 @@ class _Aborted(Exception):
     """The whole transaction is gone; each command of the batch is to be tried on its own."""
 
 
+class _Dirty(Exception):
+    """A command changed something and failed; the batch is to be tried again with a savepoint for each command."""
+
+
+_Attempt = Callable[[WriteTx, Pending[Any]], tuple[Any, BaseException | None]]
+
+
 class Writer:
     """The thread that owns the writing connection."""
 
@@ -305,18 +312,13 @@ class Writer:
             self._roll_back()
 
     def _commit_together(self, batch: list[Pending[Any]]) -> list[tuple[Any, BaseException | None]]:
-        """Run each command under a savepoint of one transaction and commit; after an exception nothing is committed."""
-        connection = self._connection
+        """Run the commands in one transaction and commit; after an exception nothing is committed."""
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            if not self._is_marked:
-                connection.execute(SET_META, self._mark)
-            outcomes = [self._attempt(pending, alone=len(batch) == 1) for pending in batch]
-            if connection.in_transaction:
-                connection.execute("COMMIT")
-                self._is_marked = True
-                self.counters.batches.add(len(batch))
-            return outcomes
+            try:
+                return self._commit(batch, self._attempt_alone if len(batch) == 1 else self._attempt)
+            except _Dirty:
+                self._roll_back()
+                return self._commit(batch, self._attempt_under_savepoint)
         except apsw.Error as error:
             self._roll_back()
             if isinstance(error, apsw.IOError):
@@ -325,6 +327,19 @@ class Writer:
         except BaseException:
             self._roll_back()
             raise
+
+    def _commit(self, batch: list[Pending[Any]], attempt: _Attempt) -> list[tuple[Any, BaseException | None]]:
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        if not self._is_marked:
+            connection.execute(SET_META, self._mark)
+        tx = WriteTx(connection)  # one transaction, one moment
+        outcomes = [attempt(tx, pending) for pending in batch]
+        if connection.in_transaction:
+            connection.execute("COMMIT")
+            self._is_marked = True
+            self.counters.batches.add(len(batch))
+        return outcomes
 
     def _remove_mark(self) -> None:
         """Nothing is written any more; a mark that cannot be taken away only makes the next start look for damage."""
@@ -348,30 +363,51 @@ class Writer:
         except apsw.Error:  # the disk still fails: the next commit lies over it
             self._roll_back()
 
-    def _attempt(self, pending: Pending[Any], *, alone: bool) -> tuple[Any, BaseException | None]:
-        connection = self._connection
+    def _attempt_alone(self, tx: WriteTx, pending: Pending[Any]) -> tuple[Any, BaseException | None]:
         try:
-            if alone:
-                return pending.command(WriteTx(connection)), None
-            connection.execute("SAVEPOINT command")
-            result = pending.command(WriteTx(connection))
-            connection.execute("RELEASE command")
-            return result, None
+            return pending.command(tx), None
         except Exception as error:  # noqa: BLE001  # it goes to the caller, who waits in another thread
-            failure: Exception = store_error(error) if isinstance(error, apsw.Error) else error
-            if failure is not error:
-                failure.__cause__ = error
-                self.counters.fail(failure)
-            if alone:
-                self._roll_back()
-                return None, failure
-            # A full disk or an I/O error rolls back the whole transaction, not the savepoint alone
-            # (https://www.sqlite.org/lang_transaction.html, "Response To Errors Within A Transaction").
-            if not connection.in_transaction:
-                raise _Aborted from failure
+            self._roll_back()
+            return None, self._failure(error)
+
+    def _attempt(self, tx: WriteTx, pending: Pending[Any]) -> tuple[Any, BaseException | None]:
+        """Without a savepoint, which would copy each page that the command changes: few fail, and fewer that late."""
+        changes = self._connection.total_changes()
+        try:
+            return pending.command(tx), None
+        except Exception as error:  # it goes to the caller, who waits in another thread
+            self._require_transaction(error)
+            if self._connection.total_changes() != changes:
+                raise _Dirty from error
+            return None, self._failure(error)
+
+    def _attempt_under_savepoint(self, tx: WriteTx, pending: Pending[Any]) -> tuple[Any, BaseException | None]:
+        connection = self._connection
+        connection.execute("SAVEPOINT command")
+        try:
+            result = pending.command(tx)
+        except Exception as error:  # noqa: BLE001  # it goes to the caller, who waits in another thread
+            self._require_transaction(error)
             connection.execute("ROLLBACK TO command")
             connection.execute("RELEASE command")
-            return None, failure
+            return None, self._failure(error)
+        connection.execute("RELEASE command")
+        return result, None
+
+    def _require_transaction(self, error: Exception) -> None:
+        # A full disk or an I/O error rolls back the whole transaction, not the savepoint alone
+        # (https://www.sqlite.org/lang_transaction.html, "Response To Errors Within A Transaction").
+        if not self._connection.in_transaction:
+            raise _Aborted from self._failure(error)
+
+    def _failure(self, error: Exception) -> Exception:
+        """What the caller of a command is told."""
+        if not isinstance(error, apsw.Error):
+            return error
+        failure = store_error(error)
+        failure.__cause__ = error
+        self.counters.fail(failure)
+        return failure
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:

@@ -254,6 +254,22 @@ def test_batch__of_which_some_fail_keeps_the_others(rig: Rig) -> None:
     assert rig.commits == 2
 
 
+def test_batch__of_which_some_are_refused_is_run_once(rig: Rig) -> None:
+    runs = 0
+
+    def refused(tx: WriteTx) -> str:
+        nonlocal runs
+        runs += 1
+        assert tx.value("SELECT count(*) FROM meta")
+        raise NotFound("nothing")
+
+    release = rig.hold()
+    pendings = [rig.writer.submit(command) for command in (insert("a"), refused, insert("b"), refused)]
+    release.set()
+    assert [outcome(pending) for pending in pendings][::2] == ["a", "b"]
+    assert (runs, rig.commits, rig.committed()) == (2, 2, {"a", "b"})
+
+
 def test_batch__whose_transaction_dies_is_run_one_by_one(rig: Rig) -> None:
     release = rig.hold()
     pendings = [rig.writer.submit(command) for command in (insert("a"), insert("b"), rolling_back, insert("c"))]
