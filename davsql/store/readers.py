@@ -64,15 +64,12 @@ class Readers:
             connection = self._free.pop()
         except IndexError:
             connection = self._wait(tally, timeout_s)
-        if self._is_closed:
-            if connection is not None:
-                connection.close()
-            self._release(None)
-            raise StoreUnavailable("the store is closed")
         try:
+            if self._is_closed:
+                raise StoreUnavailable("the store is closed")
             return connection or self._open()
         except BaseException:
-            self._release(None)
+            self._release(connection)
             raise
 
     def give_back(self, connection: apsw.Connection) -> None:
@@ -81,10 +78,7 @@ class Readers:
         try:
             if connection.in_transaction:
                 connection.execute("COMMIT")
-            if self._is_closed:
-                connection.close()
-            else:
-                place = connection
+            place = connection
         except apsw.Error:  # never back into the pool in an unknown state
             connection.close(force=True)
             self._connections.remove(connection)
@@ -96,6 +90,8 @@ class Readers:
             self._free.appendleft(None)
         else:
             self._free.append(place)
+        if self._is_closed:
+            self.close()
         if self._waiting:  # counted before they look again: either they see the place, or this sees them
             with self._came_free:
                 self._came_free.notify()

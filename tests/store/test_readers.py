@@ -63,6 +63,50 @@ def test_snapshot__waits_for_one_that_comes_back(tmp_path: Path) -> None:
     pool.close()
 
 
+def test_snapshot__many_threads_share_few_readers(tmp_path: Path) -> None:
+    Store.open(tmp_path / "store.db", create=True).close()
+    pool = Readers(tmp_path / "store.db", StoreOptions(readers=2, queue_timeout_s=60))
+    out: list[int] = []
+    most: list[int] = []
+
+    def borrow() -> None:
+        for _ in range(50):
+            with pool.snapshot() as tx:
+                out.append(1)
+                most.append(len(out))
+                assert tx.value("SELECT 1") == 1
+                out.pop()
+
+    threads = [threading.Thread(target=borrow) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert (len(most), out) == (16 * 50, [])
+    assert max(most) <= 2
+    assert pool.tallies.total().taken == pool.tallies.total().returned == 16 * 50
+    pool.close()
+
+
+def test_close__ends_those_who_wait(tmp_path: Path) -> None:
+    Store.open(tmp_path / "store.db", create=True).close()
+    pool = Readers(tmp_path / "store.db", StoreOptions(readers=1, queue_timeout_s=60))
+    refused = threading.Event()
+
+    def borrow() -> None:
+        with pytest.raises(StoreUnavailable), pool.snapshot():
+            pass
+        refused.set()
+
+    with pool.snapshot():
+        thread = threading.Thread(target=borrow)
+        thread.start()
+        assert not refused.wait(0.05)
+        pool.close()
+    thread.join(10)
+    assert refused.is_set()
+
+
 def test_snapshot__after_an_error_in_it_is_whole_again(pool: Readers) -> None:
     for error in (ValueError, KeyError):
         for _ in range(3):
