@@ -86,13 +86,17 @@ class Access:
     def member_keys(self, path: DavPath) -> MemberKeys:
         """How the members of the collection at `path` are seen that paths with rights of their own lead to."""
         readable, passages, hidden = set[str](), set[str](), set[str]()
-        for key in {keys[0] for keys, _ in self._below(path)}:
+        for key in self.keys_apart(path):
             member = path.child(key)
             if Right.READ in self.rights(member):
                 readable.add(key)
             else:
                 (passages if self.is_passage(member) else hidden).add(key)
         return MemberKeys(frozenset(readable), frozenset(passages), frozenset(hidden))
+
+    def keys_apart(self, path: DavPath) -> frozenset[str]:
+        """The members of the collection at `path` that paths with rights of their own are, or lead through."""
+        return frozenset(keys[0] for keys, _ in self._below(path))
 
     def _below(self, path: DavPath) -> Iterator[tuple[Keys, Right]]:
         length = len(path.keys)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import click
 
 from davsql.cli.printing import human_size, printable
 from davsql.cli.target import Target, target_option
 from davsql.doctor.finding import human_age
-from davsql.store.stats import Check, Large, Stats
+from davsql.store.stats import Check, Holder, Large, Stats
+
+_LISTS = ("checks", "most_members", "most_bytes", "holders")
 
 
 @click.command(short_help="Show figures about a store.")
@@ -29,9 +32,7 @@ def stats(target: Target, *, is_json: bool) -> None:
     with target.open(read_only=True) as store:
         found = store.stats()
     if is_json:
-        large = {
-            name: [each._asdict() for each in getattr(found, name)] for name in ("checks", "most_members", "most_bytes")
-        }
+        large = {name: [each._asdict() for each in getattr(found, name)] for name in _LISTS}
         click.echo(json.dumps(found._asdict() | large))
         return
     lines = list(_figures(found))
@@ -45,7 +46,7 @@ def _figures(found: Stats) -> Iterator[tuple[str, str]]:
     for name, value in found._asdict().items():
         match name, value:
             case _, tuple():
-                yield from map(_last, value) if name == "checks" else _largest(name, value)
+                yield from _list(name, value)
             case (("queue_size" | "readers_in_use"), _):
                 pass  # beside the figure that it belongs to
             case "queue_depth", _:
@@ -64,9 +65,27 @@ def _figures(found: Stats) -> Iterator[tuple[str, str]]:
                 yield name.replace("_", " "), f"{value:,}"
 
 
+def _list(name: str, rows: tuple[Any, ...]) -> Iterator[tuple[str, str]]:
+    match name:
+        case "checks":
+            yield from map(_last, rows)
+        case "holders":
+            yield from _holders(rows)
+        case _:
+            yield from _largest(name, rows)
+
+
 def _last(check: Check) -> tuple[str, str]:
     age = "" if check.age_s is None else f", {human_age(max(0, check.age_s))} ago"
     return check.name.replace("_", " "), check.outcome + age
+
+
+def _holders(holders: tuple[Holder, ...]) -> Iterator[tuple[str, str]]:
+    """Nobody alone is not worth telling: there are no accounts."""
+    if any(each.owner for each in holders):
+        yield "users who hold the most", ""
+        for owner, nodes, size_bytes in holders:
+            yield "  " + human_size(size_bytes), f"{printable(owner) or '(nobody)'}, {nodes:,} files and folders"
 
 
 def _largest(name: str, collections: tuple[Large, ...]) -> Iterator[tuple[str, str]]:

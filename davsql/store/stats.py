@@ -12,6 +12,7 @@ from davsql.store.transaction import ReadTx
 from davsql.store.vitals import Vitals
 
 LARGEST = 5  # collections that are named
+HOLDERS = 20  # users that are
 
 
 class Large(NamedTuple):
@@ -19,6 +20,14 @@ class Large(NamedTuple):
 
     path: str
     figure: int
+
+
+class Holder(NamedTuple):
+    """How much somebody holds, as quotas count it."""
+
+    owner: str  # "": nobody
+    nodes: int
+    size_bytes: int
 
 
 class Check(NamedTuple):
@@ -59,6 +68,7 @@ class Stats(NamedTuple):
     checks: tuple[Check, ...]  # quick_check, integrity_check, scrub
     most_members: tuple[Large, ...]  # collections by the number of their members
     most_bytes: tuple[Large, ...]  # by the size of the files that are their members
+    holders: tuple[Holder, ...]  # those who hold most
 
 
 COUNT_NODES = "SELECT count(*) FILTER (WHERE node_type = 1), count(*) FILTER (WHERE node_type = 2) FROM nodes"
@@ -70,6 +80,7 @@ COUNT_CHUNKS = "SELECT count(*), coalesce(sum(size), 0) FROM chunks"
 COUNT_LOCKS = "SELECT count(*) FROM locks WHERE expires_at > ?"
 COUNT_PROPERTIES = "SELECT count(*) FROM properties"
 COUNT_UPLOADS = "SELECT count(*) FROM uploads"
+MOST_HELD = "SELECT owner, nodes, bytes FROM usage WHERE nodes > 0 ORDER BY bytes DESC, owner LIMIT :limit"
 
 
 def collect(tx: ReadTx, file: Path, look: Callable[[], Vitals]) -> Stats:
@@ -108,6 +119,7 @@ def collect(tx: ReadTx, file: Path, look: Callable[[], Vitals]) -> Stats:
         checks=_checks(tx),
         most_members=most_members,
         most_bytes=most_bytes,
+        holders=tuple(Holder._make(row) for row in tx.rows(MOST_HELD, {"limit": HOLDERS})),
     )
 
 

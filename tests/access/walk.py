@@ -16,7 +16,7 @@ from davsql.model import ROOT_INODE, Principal
 from davsql.paths import DavPath
 from davsql.store.store import Store
 from tests.access.wsgi import Site, one_share, rule, user
-from tests.dav.answers import lock_body, set_body, token_of
+from tests.dav.answers import Properties, lock_body, propfind_body, responses, set_body, token_of
 from tests.store_steps import at, read
 
 Path = tuple[str, ...]
@@ -32,6 +32,7 @@ PRINCIPALS = (
     replace(USERS[2], share="elsewhere"),
 )
 _LINK = re.compile(r'<td><a href="([^"]*)">(?!\.\./)')
+ASKED = propfind_body("current-user-privilege-set")
 COLOUR = set_body('<x:colour xmlns:x="urn:x">blue</x:colour>')
 
 
@@ -112,6 +113,14 @@ def href(path: Path) -> str:
     return "/" + "/".join(path)
 
 
+def rights_of(properties: Properties) -> frozenset[str]:
+    """What a current-user-privilege-set means."""
+    (element,) = properties.values()
+    names = {str(privilege[0].tag).removeprefix("{DAV:}") for privilege in element}
+    told = {"read": "r", "write-content": "w", "unbind": "d", "write": "d"}
+    return frozenset(told[name] for name in names & told.keys())
+
+
 class Walk:
     """One store, one set of rules, many requests."""
 
@@ -174,13 +183,19 @@ class Walk:
 
     def propfind(self, who: Principal, path: Path) -> tuple[object, object]:
         depth = self.rng.choice(("0", "1", "infinity"))
-        found = self.site.listed(who, href(path), depth)
+        reply = self.site.ask(who, "PROPFIND", href(path), ASKED, {"Depth": depth})
         if not self.model.is_seen(who, path):
-            return 404, found
+            return 404, reply.status
         reach = {"0": 0, "1": 1, "infinity": 100}[depth]
         listed = [each for each in self.model.whole(path) if len(each) <= len(path) + reach]
         seen = {each for each in listed if self.model.is_seen(who, each)}
-        return {self.listed_href(each) for each in seen}, found
+        expected = {self.listed_href(each): self.told(who, each) for each in seen}
+        return expected, {target: rights_of(found[200]) for target, found in responses(reply).items()}
+
+    def told(self, who: Principal, path: Path) -> frozenset[str]:
+        """The rights that current-user-privilege-set tells: that alone of deleting is about members (RFC 3744 3.10)."""
+        rights = self.model.rights(who, path)
+        return rights if self.model.tree[path] is None or rights >= {"w", "d"} else rights - {"d"}
 
     def listed_href(self, path: Path) -> str:
         return href(path) + ("/" if path and self.model.tree[path] is None else "")

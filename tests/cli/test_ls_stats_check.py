@@ -8,6 +8,7 @@ import pytest
 
 from davsql.cli.printing import counted, human_size, iso_time, printable
 from davsql.maintenance.health import Status, look_at
+from davsql.model import Guard
 from davsql.store.records import finish_task, start_task
 from davsql.store.store import Store
 from tests.cli.conftest import RunDavsql
@@ -66,6 +67,20 @@ def test_stats__counts(davsql: RunDavsql) -> None:
     assert (found["files"], found["logical_bytes"], found["stored_bytes"]) == (3, 5, 3)
     lines = dict(line.rsplit("  ", 1) for line in davsql("stats").out.split("\n\n")[0].splitlines())
     assert {name.strip(): value for name, value in lines.items()}["stored"] == "3 bytes"
+
+
+def test_stats__tell_who_holds_how_much(davsql: RunDavsql, db: Path) -> None:
+    assert "users who hold" not in davsql("stats").out
+    with Store.open(db) as store:
+        put(store, "/anns", b"x" * 100, guard=Guard(principal="ann"))
+    found = json.loads(davsql("stats", "--json").out)["holders"]
+    assert found[0] == {"owner": "ann", "nodes": 1, "size_bytes": 100}
+    assert (found[1]["owner"], found[1]["size_bytes"]) == ("", 5)
+    lines = davsql("stats").out.split("users who hold the most\n")[1].splitlines()
+    assert [line.split()[-6:] for line in lines[:2]] == [
+        ["bytes", "ann,", "1", "files", "and", "folders"],
+        ["bytes", "(nobody),", str(found[1]["nodes"]), "files", "and", "folders"],
+    ]
 
 
 def test_stats__tell_the_last_checks_and_their_age(davsql: RunDavsql, db: Path) -> None:

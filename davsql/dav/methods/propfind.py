@@ -83,7 +83,7 @@ class _Listing:
         """Ask the store for what the plan needs about `top` and `members`, each of which follows its parent."""
         inodes = [self.top.inode, *members.inodes]
         rights: Mapping[Inode, Right] = {}
-        if self._plan.needs_rights or not self._request.access.is_full:
+        if self._plan.needs_rights or (self._plan.needs_dead and not self._request.access.is_full):
             rights = self._rights(members)
             # Of what is there only because it leads further, nobody learns more than that.
             inodes = [inode for inode in inodes if Right.READ in rights[inode]]
@@ -111,13 +111,21 @@ class _Listing:
     def _rights(self, members: Nodes) -> dict[Inode, Right]:
         """What whoever asks may do with the top and with each member."""
         access, only = self._request.access, Right.READ if self._request.store.options.read_only else Right.ALL
-        paths: dict[Inode | None, DavPath] = {self.top.inode: self._request.path}
-        rights = {self.top.inode: access.rights(self._request.path) & only}
-        for node in members:
-            path = paths[node.parent_inode].child(node.name)
-            rights[node.inode] = access.rights(path) & only
-            if node.is_collection:
-                paths[node.inode] = path
+
+        def of_collection(path: DavPath) -> tuple[DavPath, Right, frozenset[str]]:
+            return path, access.rights(path) & only, access.keys_apart(path)
+
+        found = {self.top.inode: of_collection(self._request.path)}
+        rights = {self.top.inode: found[self.top.inode][1]}
+        columns = (members.inodes, members.parent_inodes, members.names, members.digests)
+        for inode, parent, name, digest in zip(*columns, strict=True):
+            assert parent is not None
+            path, right, apart = found[parent]
+            if apart and lookup_key(name) in apart:
+                right = access.rights(path.child(name)) & only
+            rights[inode] = right
+            if digest is None:
+                found[inode] = of_collection(path.child(name))
         return rights
 
     def _locks(self, view: Snapshot, members: Nodes) -> dict[Inode, str]:
