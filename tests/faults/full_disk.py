@@ -58,7 +58,9 @@ class Filler:
                 collect_garbage(self._store, grace_s=0, upload_expiry_s=0)
 
     def _put(self, size: int) -> None:
-        path = self._rng.choice(list(self.files)) if self.files and self._rng.random() < 0.2 else self._new_path()
+        # Small files in the place of large ones would make room for thousands of small ones.
+        is_new = size < SIZES[1] or not self.files or self._rng.random() < 0.8
+        path = self._new_path() if is_new else self._rng.choice(list(self.files))
         data = self._rng.randbytes(size)
         put(self._store, path, data)
         self.files[path] = data

@@ -41,15 +41,18 @@ SAMPLES = 40
 LARGE_BYTES = 3 * MIB
 SLOW_BYTES = 64 * 1024  # of a slow download in each tenth of a second
 
+GRACE_S, GRACE_OF_SEVERAL_S = 3.0, 120.0  # the second is the least that several workers may have
+
 # Everything that happens once a day or a week in real life happens all the time.
 CONFIGURATION = """\
 [server]
 port = {port}
+workers = {workers}
 [admin]
 port = 0
 [maintenance]
 gc_interval_s = 1.0
-gc_grace_s = 3.0
+gc_grace_s = {grace_s}
 upload_expiry_s = 10.0
 keep_free_mb = 8
 integrity_interval_days = 0.0002
@@ -86,7 +89,7 @@ LOCK = (
 
 
 class Sample(NamedTuple):
-    """What the server takes at one moment."""
+    """What the processes of the server take together at one moment."""
 
     at_s: float
     memory_mb: float
@@ -207,14 +210,17 @@ def download_slowly(address: tuple[str, int], is_stopping: Callable[[], bool]) -
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], tuple[str, int]]]:
+def served(folder: Path, workers: int) -> Iterator[tuple[subprocess.Popen[bytes], tuple[str, int]]]:
     """`davsql serve` as a process of its own, over a new store in `folder`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = ("127.0.0.1", int(free.getsockname()[1]))
     configuration = folder / "soak.toml"
     (folder / BACKUPS).mkdir()
-    text = CONFIGURATION.format(port=address[1], log="soak.log", db=DB, backups=BACKUPS)
+    grace_s = GRACE_S if workers == 1 else GRACE_OF_SEVERAL_S
+    text = CONFIGURATION.format(
+        port=address[1], workers=workers, grace_s=grace_s, log="soak.log", db=DB, backups=BACKUPS
+    )
     configuration.write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "davsql", "serve", "--config", str(configuration)]
     process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL)
@@ -238,24 +244,33 @@ def _answers(address: tuple[str, int]) -> bool:
         return False
 
 
-def sample(process: int, store: Path, at_s: float) -> Sample:
+def family(process: int) -> Iterator[Path]:
+    """A process and all that it has started, as folders of /proc."""
     proc = Path(f"/proc/{process}")
-    status = dict(line.split(":", 1) for line in (proc / "status").read_text().splitlines())
+    yield proc
+    for children in proc.glob("task/*/children"):
+        for child in children.read_text().split():
+            yield from family(int(child))
+
+
+def sample(process: int, store: Path, at_s: float) -> Sample:
+    processes = list(family(process))
+    status = [dict(line.split(":", 1) for line in (each / "status").read_text().splitlines()) for each in processes]
     wal = store.with_name(store.name + "-wal")
     return Sample(
         at_s,
-        int(status["VmRSS"].split()[0]) / 1024,
-        int(status["Threads"]),
-        len(list((proc / "fd").iterdir())),
+        sum(int(each["VmRSS"].split()[0]) for each in status) / 1024,
+        sum(int(each["Threads"]) for each in status),
+        sum(len(list((each / "fd").iterdir())) for each in processes),
         (wal.stat().st_size if wal.exists() else 0) / MIB,
         store.stat().st_size / MIB,
     )
 
 
-def soak(folder: Path, seconds: float, seed: int) -> Report:
+def soak(folder: Path, seconds: float, seed: int, workers: int) -> Report:
     """Serve a new store in `folder` under load."""
     stopping = threading.Event()
-    with served(folder) as (process, address):
+    with served(folder, workers) as (process, address):
         with Client(address) as client:
             client.request("PUT", "/slow", random.Random(seed).randbytes(4 * LARGE_BYTES))  # noqa: S311
         loads = [Load(address, number, seed + number, stopping.is_set) for number in range(CLIENTS)]
@@ -294,11 +309,12 @@ def show(samples: Sequence[Sample]) -> None:
 @click.command("soak")
 @click.option("--seconds", default=600.0, show_default=True)
 @click.option("--seed", default=1, show_default=True)
+@click.option("--workers", default=1, show_default=True, help="Processes that serve.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Where to put the store.  [default: a temporary one]")
-def command(seconds: float, seed: int, folder: Path | None) -> bool:
+def command(seconds: float, seed: int, workers: int, folder: Path | None) -> bool:
     """Load a server with all maintenance and backups at work: it must not take more and more, or answer wrongly."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
-        report = soak(Path(name), seconds, seed)
+        report = soak(Path(name), seconds, seed, workers)
     show(report.samples)
     click.echo(
         f"{report.requests.total()} requests: " + ", ".join(f"{m} {n}" for m, n in report.requests.most_common())

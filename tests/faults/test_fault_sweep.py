@@ -13,7 +13,7 @@ from tests.faults.disk import MEMORY
 from tests.faults.fault_sweep import FAULTS, Fault, Pass, Result
 from tests.faults.openings import OPENINGS, Opening
 
-PASSES = 3
+PASSES = 2
 OPENINGS_STRIDE = 11
 BEYOND = 10**9  # a place that is never reached
 
