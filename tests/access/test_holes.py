@@ -152,6 +152,16 @@ def test_access__a_listing_shows_just_the_way_to_what_may_be_read(store: Store) 
     assert drive.ask(BOB, "COPY", "/a", headers={"Destination": "/a/b/new"}).status == 403
 
 
+def test_access__a_file_is_no_way_to_anything(store: Store) -> None:
+    put(store, "/hidden")
+    put(store, "/seen")
+    drive = one_share(store, rule("/", "bob", "r"), rule("/hidden", "bob", ""), rule("/hidden/in", "bob", "r"))
+    for depth in ("1", "infinity"):
+        assert drive.listed(BOB, "/", depth) == {"/", "/seen"}
+    assert drive.listed(BOB, "/hidden", "0") == drive.ask(BOB, "GET", "/hidden").status == 404
+    assert "hidden" not in drive.ask(BOB, "GET", "/").text
+
+
 def test_access__pages_of_a_listing_are_whole_where_some_are_hidden(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
