@@ -247,6 +247,8 @@ class Writer:
 
     def _refuse_without_room(self, batch: list[Pending[Any]]) -> list[Pending[Any]]:
         """Answer the commands whose content would take the last room on the disk; returns the others."""
+        if self._has_room(sum(pending.size_bytes for pending in batch)):
+            return batch
         allowed: list[Pending[Any]] = []
         size_bytes = 0
         for pending in batch:
@@ -259,6 +261,8 @@ class Writer:
         return allowed
 
     def _has_room(self, size_bytes: int) -> bool:
+        if not size_bytes:
+            return True
         try:
             if self._room.allows(self._connection, size_bytes, self.wal_bytes):
                 return True
