@@ -51,8 +51,12 @@ class Checkpointer:
 
     def run_beside(self) -> None:
         """Begin PASSIVE in a thread of its own, unless one is at it; for the writer, which goes on meanwhile."""
-        if not self._options.leaves_checkpoints and self._beside.acquire(blocking=False):
+        if self._options.leaves_checkpoints or not self._beside.acquire(blocking=False):
+            return
+        try:
             threading.Thread(target=self._run_once, name="davsql-checkpointer", daemon=True).start()
+        except RuntimeError:  # the system has no more threads: at its limit the WAL is dealt with without one
+            self._beside.release()
 
     def _run_once(self) -> None:
         try:

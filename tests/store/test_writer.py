@@ -518,6 +518,24 @@ def test_wal__is_copied_beside_the_writer_each_time_it_has_grown(rig: Rig, monke
     assert not began.acquire(blocking=False)
 
 
+def test_wal__grows_on_when_no_thread_can_be_had(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "CHECKPOINT_BYTES", 100_000)
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        rig.writer.run(insert("k" * 150_000))
+        rig.writer.run(insert("l" * 150_000))
+        rig.writer.run(lambda _: None)  # what follows the commit before is over
+    assert rig.writer.wal_bytes > 300_000
+    began = threading.Event()
+    monkeypatch.setattr(rig.checkpointer, "run", began.set)
+    rig.writer.run(insert("m" * 150_000))
+    assert began.wait(TIMEOUT_S)
+
+
 def test_wal__at_its_limit_waits_for_a_checkpoint_of_this_process(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer_module, "WAL_BYTES_LIMIT", 100_000)
     with rig.checkpointer._lock:  # noqa: SLF001  # one is at it
