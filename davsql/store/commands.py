@@ -46,32 +46,29 @@ def require_put(tx: ReadTx, target: DavPath, guard: Guard, options: StoreOptions
     return chain
 
 
-def put_file(
-    tx: WriteTx,
-    target: DavPath,
-    store_content: Callable[[WriteTx], Content],
-    guard: Guard,
-    options: StoreOptions,
-    *,
-    modified_at: int | None,
-) -> PutResult:
-    """Point `target` at content, creating the file if needed.
+class Incoming(NamedTuple):
+    """Content that is received, but not in the store yet, or not sealed."""
 
-    Args:
-        store_content: stores the bytes, or seals the staged ones; called once all conditions hold.
+    size: int  # bytes
+    store: Callable[[WriteTx], Content]  # stores the bytes, or seals the staged ones
+
+
+def put_file(
+    tx: WriteTx, target: DavPath, incoming: Incoming, guard: Guard, options: StoreOptions, *, modified_at: int | None
+) -> PutResult:
+    """Point `target` at content, creating the file if needed; the content is stored once all conditions hold.
 
     Raises:
         As `require_put`; QuotaExceeded.
     Source: RFC 4918 9.7.1; RFC 9110 9.3.4.
     """
     chain = require_put(tx, target, guard, options)
-    held = quota.holdings(tx, guard)
-    content, stamp = store_content(tx), Stamp(guard.principal, modified_at)
+    quota.require_room(tx, guard, chain.target, incoming.size)
+    content, stamp = incoming.store(tx), Stamp(guard.principal, modified_at)
     if chain.target is None:
         node = nodes.insert_node(tx, chain.parent.inode, target.name, content, stamp)
     else:
         node = nodes.replace_content(tx, chain.target, content, stamp)
-    quota.require(tx, guard, held)
     return PutResult(node, created=chain.target is None)
 
 
@@ -89,10 +86,8 @@ def make_collection(
         raise AlreadyExists(f"{target} exists already")
     preconditions.require(tx, chain, guard)
     _require_new_member(tx, chain, guard, options)
-    held = quota.holdings(tx, guard)
-    node = nodes.insert_node(tx, chain.parent.inode, target.name, None, Stamp(guard.principal, modified_at))
-    quota.require(tx, guard, held)
-    return node
+    quota.require_room(tx, guard, None, 0)
+    return nodes.insert_node(tx, chain.parent.inode, target.name, None, Stamp(guard.principal, modified_at))
 
 
 def delete(tx: WriteTx, target: DavPath, guard: Guard) -> None:
@@ -265,10 +260,9 @@ def lock(tx: WriteTx, target: DavPath, request: LockRequest, guard: Guard, optio
     node = chain.target
     if node is None:
         _require_new_member(tx, chain, guard, options)
+        quota.require_room(tx, guard, None, 0)
         content = Content(blobs.put_content(tx, blobs.EMPTY_DIGEST, b""), blobs.EMPTY_DIGEST, 0, None)
-        held = quota.holdings(tx, guard)
         node = nodes.insert_node(tx, chain.parent.inode, target.name, content, Stamp(guard.principal))
-        quota.require(tx, guard, held)
     others = tuple(locks.locks_covering(tx, chain))
     made = locks.insert_lock(tx, node, request, guard.principal, options.max_locks)
     return LockResult(made, others, created=chain.target is None)

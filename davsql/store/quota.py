@@ -1,7 +1,6 @@
 """Quotas: how much a user, and a whole share, may hold.
 
-A command measures before and after; so what it changes need not be foretold, and after an error nothing has changed.
-Who is over a limit already may still do what makes it no worse. Source: RFC 4331.
+One node is judged before anything changes. A copy measures before and after: what it changes need not be foretold. Who is over a limit already may still do what makes it no worse. Source: RFC 4331.
 """
 
 from __future__ import annotations
@@ -74,14 +73,18 @@ def within(guard: Guard, held: Holdings, space: Space) -> Space:
 OWNER_OF = "SELECT owner FROM nodes WHERE inode = ?"
 
 
-def largest_file(tx: ReadTx, guard: Guard, replaced: Node | None) -> int | None:
-    """How many bytes a file may have that is stored for the guard's principal; None: any number.
+def require_room(tx: ReadTx, guard: Guard, replaced: Node | None, size: int) -> int | None:
+    """See that a node can be stored for the guard's principal, before anything changes.
 
     Args:
         replaced: the file in whose place it comes.
+        size: its bytes.
+
+    Returns:
+        How many bytes it could have; None: any number.
 
     Raises:
-        QuotaExceeded: not even an empty one.
+        QuotaExceeded: it cannot.
     """
     if guard.limits is NO_LIMITS:
         return None
@@ -93,4 +96,7 @@ def largest_file(tx: ReadTx, guard: Guard, replaced: Node | None) -> int | None:
         if limit.size_bytes is not None:
             gone = replaced.size if replaced is not None and goes else 0
             rooms.append(max(gone, limit.size_bytes - now.size_bytes + gone))
-    return min(rooms, default=None)
+    largest = min(rooms, default=None)
+    if largest is not None and size > largest:
+        raise QuotaExceeded(f"{size} bytes, of which there is room for {largest}")
+    return largest

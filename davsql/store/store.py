@@ -255,10 +255,7 @@ class Store:
         def check() -> int | None:
             with self._readers.snapshot() as tx:
                 chain = commands.require_put(tx, target, guard, self.options)
-                largest = quota.largest_file(tx, guard, chain.target)
-            if largest is not None and size > largest:
-                raise QuotaExceeded(f"{size} bytes, of which there is room for {largest}")
-            return largest
+                return quota.require_room(tx, guard, chain.target, size)
 
         return self._with_room(check)
 

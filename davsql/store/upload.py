@@ -94,9 +94,10 @@ class Upload:
             As `commands.put_file`; StoreError.
         """
         store_content, size_bytes = self._finish(content_type)
+        incoming = commands.Incoming(self.size, store_content)
 
         def command(tx: WriteTx) -> PutResult:
-            return commands.put_file(tx, target, store_content, guard, self._options, modified_at=modified_at)
+            return commands.put_file(tx, target, incoming, guard, self._options, modified_at=modified_at)
 
         result = self._with_room(lambda: self._writer.submit(command, size_bytes).wait())
         self._end()
