@@ -1,6 +1,7 @@
 """Quotas: how much a user, and a whole share, may hold.
 
-One node is judged before anything changes. A copy measures before and after: what it changes need not be foretold. Who is over a limit already may still do what makes it no worse. Source: RFC 4331.
+One node is judged before anything changes. A copy measures before and after: what it changes need not be foretold. Who
+is over a limit already may still do what makes it no worse. Source: RFC 4331.
 """
 
 from __future__ import annotations

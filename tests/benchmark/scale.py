@@ -67,9 +67,8 @@ def _put_many(tx: WriteTx, numbers: range, options: StoreOptions) -> None:
         data = number.to_bytes(16, "big")
         digest = hashlib.sha256(data).digest()
         content = Content(blobs.put_content(tx, digest, data), digest, len(data), None)
-        commands.put_file(
-            tx, _file(number), commands.Incoming(0, lambda _: content), NO_GUARD, options, modified_at=None
-        )
+        incoming = commands.Incoming(len(data), lambda _, content=content: content)  # type: ignore[misc]
+        commands.put_file(tx, _file(number), incoming, NO_GUARD, options, modified_at=None)
 
 
 def _collection(number: int) -> DavPath:
