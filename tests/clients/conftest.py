@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from davsql.store.store import Store
 from tests.clients.programs import Program, find_program
-from tests.live_server import LiveServer, serving_shares
+from tests.live_server import LiveServer, serving_processes, serving_shares
 
 
 @pytest.fixture
@@ -30,10 +31,16 @@ def cadaver(folder: Path) -> Program:
     return find_program("cadaver", folder)
 
 
-@pytest.fixture(params=["", "/drive"], ids=["at the root", "under a name"])
+@pytest.fixture(params=["", "/drive", "4 workers"], ids=["at the root", "under a name", "4 workers"])
 def share_url(request: pytest.FixtureRequest, store: Store) -> Iterator[str]:
-    """The URL of a share, without a slash at the end: once it is the whole server, once one name on it."""
+    """The URL of a share, without a slash at the end: the whole server, one name on it, several processes."""
     mount: str = request.param
+    if mount == "4 workers":
+        if sys.platform != "linux":
+            pytest.skip("only Linux spreads connections over processes")
+        with serving_processes(store.file, 4) as processes:
+            yield processes.url
+        return
     with serving_shares({mount or "/": store}) as live:
         yield live.url + mount
 

@@ -26,6 +26,7 @@ from davsql.store.store import Store
 from tests import http_client
 from tests.dav.answers import DAV
 from tests.http_client import Body, Headers, Reply
+from tests.live_server import serving_processes
 
 TIMEOUT_S = 10.0  # an answer that takes longer does not come
 SHUTDOWN_S = 0.3  # what running requests get when the server stops
@@ -224,6 +225,33 @@ def our_site(file: Path) -> Iterator[Site]:
             yield site
         finally:
             site.stop()
+
+
+class _Processes:
+    """`davsql serve` with workers, as a site wants a server."""
+
+    def __init__(self, file: Path) -> None:
+        self._running = serving_processes(file, 4)
+
+    def prepare(self) -> None:
+        self._served = self._running.__enter__()
+        self.bind_addr = self._served.address
+
+    def serve(self) -> None:
+        self._served.supervisor.wait()
+
+    def stop(self) -> None:
+        self._running.__exit__(None, None, None)
+
+
+@contextmanager
+def site_of_workers(file: Path) -> Iterator[Site]:
+    """davsql over a new store, in several processes."""
+    site = Site(lambda: _Processes(file))
+    try:
+        yield site
+    finally:
+        site.stop()
 
 
 @contextmanager

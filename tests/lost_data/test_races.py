@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from threading import Event, Thread
+
+import pytest
 
 from davsql.maintenance.gc import collect_garbage
 from davsql.model import ROOT_INODE
 from davsql.store.check import check
 from davsql.store.store import Store
 from tests.http_client import Client
-from tests.live_server import LiveServer
+from tests.live_server import Served, serving_processes, serving_shares
 from tests.lost_data.races import Answer, sending, together
 
 ROUNDS = 15
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux spreads connections over processes")
 BIG = b"big" * 200_000  # several chunks of the store
+
+
+@pytest.fixture(params=[1, pytest.param(4, marks=ON_LINUX)], ids=["1 process", "4 workers"])
+def server(request: pytest.FixtureRequest, store: Store) -> Iterator[Served]:
+    """A server over `store`: in this process, or in processes beside it."""
+    if request.param == 1:
+        with serving_shares({"/": store}) as served:
+            yield served
+    else:
+        with serving_processes(store.file, request.param) as processes:
+            yield processes
 
 
 @contextmanager
@@ -45,7 +60,7 @@ def meanwhile(*loops: Callable[[], object]) -> Iterator[None]:
         raise error
 
 
-def test_delete_and_put__happen_one_after_the_other(server: LiveServer) -> None:
+def test_delete_and_put__happen_one_after_the_other(server: Served) -> None:
     for content in [b"new", BIG] * ROUNDS:
         server.request("PUT", "/f", b"old")
         put, delete = together(server.address, [sending("PUT", "/f", content), sending("DELETE", "/f")])
@@ -57,7 +72,7 @@ def test_delete_and_put__happen_one_after_the_other(server: LiveServer) -> None:
             assert (put, found.status) == (204, 404)
 
 
-def test_delete_and_put_if_match__the_file_is_gone(server: LiveServer) -> None:
+def test_delete_and_put_if_match__the_file_is_gone(server: Served) -> None:
     for content in [b"new", BIG] * ROUNDS:
         etag = server.request("PUT", "/f", b"old").header("ETag")
         answers = together(server.address, [sending("PUT", "/f", content, If_Match=str(etag)), sending("DELETE", "/f")])
@@ -65,7 +80,7 @@ def test_delete_and_put_if_match__the_file_is_gone(server: LiveServer) -> None:
         assert server.request("GET", "/f").status == 404
 
 
-def test_put_and_delete_of_the_collection__nothing_acknowledged_is_left_behind(server: LiveServer) -> None:
+def test_put_and_delete_of_the_collection__nothing_acknowledged_is_left_behind(server: Served) -> None:
     for number in range(ROUNDS):
         server.request("MKCOL", f"/{number}/")
         put, delete = together(server.address, [sending("PUT", f"/{number}/f", BIG), sending("DELETE", f"/{number}/")])
@@ -73,7 +88,7 @@ def test_put_and_delete_of_the_collection__nothing_acknowledged_is_left_behind(s
         assert server.request("GET", f"/{number}/f").status == 404
 
 
-def test_put_and_move_of_the_collection__the_file_is_where_it_was_put_or_moved_to(server: LiveServer) -> None:
+def test_put_and_move_of_the_collection__the_file_is_where_it_was_put_or_moved_to(server: Served) -> None:
     for number in range(ROUNDS):
         server.request("MKCOL", f"/{number}/")
         put, move = together(
@@ -85,7 +100,7 @@ def test_put_and_move_of_the_collection__the_file_is_where_it_was_put_or_moved_t
         assert (found.status, found.body == BIG) == ((200, True) if put == 201 else (404, False))
 
 
-def test_moves_onto_each_other__one_of_both_is_left(server: LiveServer) -> None:
+def test_moves_onto_each_other__one_of_both_is_left(server: Served) -> None:
     for number in range(ROUNDS):
         for name in ("a", "b"):
             server.request("PUT", f"/{name}", name.encode() * (number + 1))
@@ -99,7 +114,7 @@ def test_moves_onto_each_other__one_of_both_is_left(server: LiveServer) -> None:
         server.request("DELETE", "/b")
 
 
-def test_overwriting_moves__no_reader_sees_a_step_between(server: LiveServer) -> None:
+def test_overwriting_moves__no_reader_sees_a_step_between(server: Served) -> None:
     """Two trees take each other's place in turn; a third name is always free or taken by a whole one."""
     files = 20
     with server.client() as client:
@@ -128,7 +143,7 @@ def test_overwriting_moves__no_reader_sees_a_step_between(server: LiveServer) ->
 
 
 def test_copy_of_a_large_tree_while_it_changes__members_that_do_not_change_are_all_there(
-    store: Store, server: LiveServer
+    store: Store, server: Served
 ) -> None:
     """A tree so large that the store copies it in steps."""
     fan = 17
@@ -162,7 +177,7 @@ def test_copy_of_a_large_tree_while_it_changes__members_that_do_not_change_are_a
             assert sum(node.name.startswith("kept") for node in nodes) == kept
 
 
-def test_puts_of_the_same_bytes__with_gc_beside_them(store: Store, server: LiveServer) -> None:
+def test_puts_of_the_same_bytes__with_gc_beside_them(store: Store, server: Served) -> None:
     """A blob that is an orphan at one moment and wanted at the next is there whole, or is stored again."""
     bodies = [BIG, b"small", BIG + b"tail"]
 
@@ -183,7 +198,7 @@ def test_puts_of_the_same_bytes__with_gc_beside_them(store: Store, server: LiveS
     assert check(store, deep=True) == []
 
 
-def test_readers__of_what_is_deleted_with_gc_beside_them(store: Store, server: LiveServer) -> None:
+def test_readers__of_what_is_deleted_with_gc_beside_them(store: Store, server: Served) -> None:
     """A download that has begun ends whole, however soon its file is deleted and collected."""
 
     def read() -> None:

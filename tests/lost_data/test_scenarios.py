@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from davsql.store.check import check
 from davsql.store.store import Store
 from tests.lost_data.scenario import SCENARIOS, Scenario
-from tests.lost_data.site import BROKEN, our_site, stock_site
+from tests.lost_data.site import BROKEN, our_site, site_of_workers, stock_site
 
 for _module in ("bodies", "trees", "conditional", "locking", "describing", "ranges", "races"):
     import_module(f"tests.lost_data.{_module}")
@@ -36,6 +37,7 @@ NOT_REPRODUCED = {
 }
 
 
+OF_SEVERAL_CLIENTS = ("tests.lost_data.races",)
 ATTEMPTS = 5  # the stock server may win a race by luck
 
 
@@ -48,6 +50,16 @@ def each(scenarios: Iterable[Scenario]) -> pytest.MarkDecorator:
 def test_scenario__passes_here(scenario: Scenario, tmp_path: Path) -> None:
     file = tmp_path / "store.db"
     with our_site(file) as site:
+        scenario.play(site)
+    with Store.open(file) as store:
+        assert check(store) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux spreads connections over processes")
+@each(scenario for scenario in SCENARIOS if scenario.play.__module__ in OF_SEVERAL_CLIENTS)
+def test_scenario__passes_with_four_workers(scenario: Scenario, tmp_path: Path) -> None:
+    file = tmp_path / "store.db"
+    with site_of_workers(file) as site:
         scenario.play(site)
     with Store.open(file) as store:
         assert check(store) == []
