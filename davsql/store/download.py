@@ -13,15 +13,15 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, wait
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from davsql.errors import StoreDamaged, StoreError, StoreUnavailable
 from davsql.model import BlobId, Node
 from davsql.store.blobs import CHUNK_BYTES, StoredChunk, chunks_from, is_content
-from davsql.store.pins import TOUCH_EVERY_S, PinId, pin_blob, touch_pin, unpin
+from davsql.store.pins import LOOK_EVERY_S, TOUCH_EVERY_S, PinId, keep_pinned, unpin
 from davsql.store.readers import Readers
-from davsql.store.transaction import WriteTx
 from davsql.store.writer import Writer
 
 SEGMENT_BYTES = 2 * CHUNK_BYTES  # what one snapshot reads
@@ -31,11 +31,20 @@ Segment = tuple[list[bytes], StoreError | None]  # pieces, and why there are no 
 
 
 class Pins:
-    """The blobs that downloads of this process are reading; GC leaves them alone."""
+    """The blobs that downloads of this process are reading; GC leaves them alone.
 
-    def __init__(self) -> None:
+    GC of this process asks `current`. That of others sees rows of the table `pins`: a thread writes them for what has
+    been read for a minute, however slow the client is, and takes them away again. Short downloads never write.
+    """
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
         self._counts: Counter[BlobId] = Counter()
+        self._due: dict[BlobId, float] = {}  # when its row is to be written or touched (time.monotonic())
+        self._rows: dict[BlobId, PinId] = {}  # for the thread, and `close` after it
         self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
         self.downloads_begun = 0
 
     @property
@@ -46,25 +55,66 @@ class Pins:
 
     def add(self, blob_id: BlobId) -> None:
         with self._lock:
+            if not self._counts[blob_id]:
+                self._due[blob_id] = time.monotonic() + TOUCH_EVERY_S
             self._counts[blob_id] += 1
             self.downloads_begun += 1
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._keep, name="davsql-pins", daemon=True)
+                self._thread.start()
 
     def remove(self, blob_id: BlobId) -> None:
         with self._lock:
             self._counts[blob_id] -= 1
             if not self._counts[blob_id]:
-                del self._counts[blob_id]
+                del self._counts[blob_id], self._due[blob_id]
 
     def current(self) -> frozenset[BlobId]:
         with self._lock:
             return frozenset(self._counts)
+
+    def keep(self) -> None:
+        """Write what is due to the store; a store that cannot take it now is asked again at the next look."""
+        with self._lock:
+            now = time.monotonic()
+            due = [blob_id for blob_id, at in self._due.items() if now >= at]
+            over = [blob_id for blob_id in self._rows if blob_id not in self._counts]
+        for blob_id in over:
+            pin_id = self._rows[blob_id]
+            with suppress(StoreError):
+                self._writer.run(lambda tx, pin_id=pin_id: unpin(tx, pin_id))  # type: ignore[misc]
+                del self._rows[blob_id]
+        for blob_id in due:
+            with suppress(StoreError):
+                self._rows[blob_id] = self._writer.run(
+                    partial(keep_pinned, blob_id=blob_id, pin_id=self._rows.get(blob_id))
+                )
+                self._touched(blob_id)
+
+    def close(self) -> None:
+        """Keep nothing any more; before the writer is closed."""
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join()
+        for pin_id in self._rows.values():
+            with suppress(StoreError):  # GC ends it later
+                self._writer.submit(lambda tx, pin_id=pin_id: unpin(tx, pin_id))  # type: ignore[misc]
+        self._rows.clear()
+
+    def _touched(self, blob_id: BlobId) -> None:
+        with self._lock:
+            if blob_id in self._due:
+                self._due[blob_id] = time.monotonic() + TOUCH_EVERY_S
+
+    def _keep(self) -> None:
+        while not self._closing.wait(LOOK_EVERY_S):
+            self.keep()
 
 
 class Means(NamedTuple):
     """What the downloads of one store work with."""
 
     readers: Readers
-    writer: Writer
     pins: Pins
     helpers: Executor  # threads that read ahead
 
@@ -72,19 +122,11 @@ class Means(NamedTuple):
 class Download:
     """The content of a file as it was when it was opened, whatever happens to the file meanwhile."""
 
-    def __init__(
-        self,
-        node: Node,
-        blob_id: BlobId,
-        first: list[StoredChunk],
-        means: Means,
-    ) -> None:
+    def __init__(self, node: Node, blob_id: BlobId, first: list[StoredChunk], means: Means) -> None:
         self.node = node
         self._blob_id = blob_id
         self._first = first
-        self._readers, self._writer, self._pins, self._helpers = means
-        self._pin_id: PinId | None = None  # in the store, so that GC of other processes sees it; short ones do without
-        self._pin_due = time.monotonic() + TOUCH_EVERY_S
+        self._readers, self._pins, self._helpers = means
         self._is_open = True
         self._pins.add(blob_id)
 
@@ -101,9 +143,6 @@ class Download:
         if self._is_open:
             self._is_open = False
             self._pins.remove(self._blob_id)
-            if (pin_id := self._pin_id) is not None:
-                with suppress(StoreError):  # GC ends it later
-                    self._writer.submit(lambda tx: unpin(tx, pin_id))
 
     def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         """The bytes from `start` up to `stop` (default: the end), in pieces.
@@ -123,8 +162,6 @@ class Download:
                     end = min(stop, start - start % SEGMENT_BYTES + SEGMENT_BYTES)
                     coming.append(self._read_ahead(start, end))
                     start = end
-                if time.monotonic() >= self._pin_due:
-                    self._keep_pinned()
                 pieces, error = coming.popleft().result()
                 yield from pieces
                 if error is not None:
@@ -171,21 +208,6 @@ class Download:
         if not batch:
             raise self._damaged(position)
         return batch
-
-    def _keep_pinned(self) -> None:
-        """Say in the store that the blob is in use; a store that cannot take it now is asked again in a while."""
-        self._pin_due = time.monotonic() + TOUCH_EVERY_S
-        pin_id = self._pin_id
-
-        def keep(tx: WriteTx) -> PinId:
-            if pin_id is not None:
-                with suppress(StoreUnavailable):  # the client stood still for so long that GC took the pin for stale
-                    touch_pin(tx, pin_id)
-                    return pin_id
-            return pin_blob(tx, self._blob_id)
-
-        with suppress(StoreError):
-            self._pin_id = self._writer.run(keep)
 
     def _verified(self, chunk: StoredChunk, position: int) -> bytes:
         data = chunk.data

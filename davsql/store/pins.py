@@ -5,6 +5,7 @@ Whoever holds a pin touches it now and then; GC ends those that nobody touched f
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import NewType
 
 from davsql.errors import StoreUnavailable
@@ -14,7 +15,8 @@ from davsql.store.transaction import WriteTx
 PinId = NewType("PinId", int)
 
 TOUCH_EVERY_S = 60.0  # how often a holder touches its pin; also how long a download goes without one
-GRACE_S_MIN = 2 * TOUCH_EVERY_S  # of GC, where other processes download: until their pins are in the store
+LOOK_EVERY_S = 15.0  # for what is due
+GRACE_S_MIN = 120.0  # of GC, where other processes download: until their pins are in the store, and what waiting takes
 
 PIN_BLOB = "INSERT INTO pins (blob_id, touched_at) VALUES (:blob_id, :now)"
 
@@ -43,6 +45,15 @@ def touch_pin(tx: WriteTx, pin_id: PinId) -> None:
     """
     if tx.change(TOUCH_PIN, {"now": tx.now, "pin_id": pin_id}) != 1:
         raise StoreUnavailable("this took too long and was given up; try again")
+
+
+def keep_pinned(tx: WriteTx, blob_id: BlobId, pin_id: PinId | None) -> PinId:
+    """Touch a pin, or make another one where there is none, or GC took it for stale."""
+    if pin_id is not None:
+        with suppress(StoreUnavailable):
+            touch_pin(tx, pin_id)
+            return pin_id
+    return pin_blob(tx, blob_id)
 
 
 UNPIN = "DELETE FROM pins WHERE pin_id = ?"

@@ -128,13 +128,13 @@ class Store:
         self.migration_backup: Path | None = None  # the file as it was before it was migrated, when it was just now
         self.unclosed = unclosed  # marks (presence.py) of those who wrote to it last and did not close it
         self.options = options
-        self.pins = Pins()
         self.upload_tallies = PerThread(UploadTally)
         self._readers = readers.Readers(file, options)
         self._checkpointer = Checkpointer(file, options)
         self._writer = writer.Writer(connection, options, self._checkpointer)
+        self.pins = Pins(self._writer)
         self._helpers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="davsql-reading-ahead")
-        self._means = Means(self._readers, self._writer, self.pins, self._helpers)
+        self._means = Means(self._readers, self.pins, self._helpers)
 
     @classmethod
     def open(cls, file: Path, options: StoreOptions | None = None, *, create: bool = False) -> Store:
@@ -190,6 +190,7 @@ class Store:
         self._readers.close()
         self._helpers.shutdown()
         self._checkpointer.close()
+        self.pins.close()
         self._writer.close()  # last: the last connection to close, if it may write, leaves no WAL behind
 
     def __enter__(self) -> Self:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from davsql.errors import IsCollection, NotFound, StoreDamaged, StoreUnavailable
 from davsql.maintenance.gc import collect_garbage
 from davsql.store.blobs import CHUNK_BYTES
-from davsql.store.download import SEGMENT_BYTES, Pins
+from davsql.store.download import SEGMENT_BYTES
 from davsql.store.options import StoreOptions
 from davsql.store.store import Store
 from tests.store.conftest import MakeStore
@@ -259,8 +259,8 @@ def test_download__of_damage_that_a_good_copy_replaced_works_again(unchecked_sto
     assert read(store, "/f") == b"another"
 
 
-def test_pins__count_each_download() -> None:
-    pins = Pins()
+def test_pins__count_each_download(store: Store) -> None:
+    pins = store.pins
     blob_id = next(iter([7]))
     pins.add(blob_id)  # type: ignore[arg-type]
     pins.add(blob_id)  # type: ignore[arg-type]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import time
+from collections.abc import Callable
 
 import pytest
 
@@ -15,15 +17,23 @@ from tests.store.engine_steps import Clock, count
 from tests.store_steps import at, put
 
 LARGE = random.Random(1).randbytes(12 * CHUNK_BYTES)  # noqa: S311
+TIMEOUT_S = 10
 
 
 def sweep(store: Store) -> None:
     collect_garbage(store, grace_s=0, upload_expiry_s=0)
 
 
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Downloads pin their blob in the store from the first batch on."""
+    """Downloads are worth a pin in the store as soon as they have begun."""
     monkeypatch.setattr(download, "TOUCH_EVERY_S", 0.0)
 
 
@@ -32,6 +42,7 @@ def test_download__that_lasts_is_spared_by_gc_of_another_process(store: Store) -
     put(store, "/f", LARGE)
     with Store.open(store.file) as other, store.open_download(at("/f")) as opened:
         received = next(chunks := opened.chunks())
+        store.pins.keep()
         assert count(store, "pins") == 1
         other.delete(at("/f"))
         sweep(other)
@@ -39,11 +50,33 @@ def test_download__that_lasts_is_spared_by_gc_of_another_process(store: Store) -
         sweep(other)
         assert received + b"".join(chunks) == LARGE
         opened.close()
-        other.write(lambda _tx: None)
-        store.write(lambda _tx: None)  # what close() left to the writer is done
+        store.pins.keep()
         assert count(store, "pins") == 0
         sweep(other)
         assert store.stats().blobs == 1
+
+
+@pytest.mark.usefixtures("at_once")
+def test_download__whose_client_takes_nothing_is_pinned_meanwhile(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "LOOK_EVERY_S", 0.01)
+    put(store, "/f", LARGE)
+    with store.open_download(at("/f")) as opened:
+        next(opened.chunks())
+        until(lambda: count(store, "pins") == 1)
+    until(lambda: count(store, "pins") == 0)
+
+
+def test_close__takes_away_the_pins_of_downloads_that_are_cut(store: Store) -> None:
+    put(store, "/f", LARGE)
+    with Store.open(store.file) as other:
+        opened = other.open_download(at("/f"))
+        other.pins._due = dict.fromkeys(other.pins.current(), 0.0)  # noqa: SLF001
+        other.pins.keep()
+        assert count(store, "pins") == 1
+    opened.close()
+    assert count(store, "pins") == 0
 
 
 def test_download__that_is_short_never_writes(store: Store) -> None:
@@ -100,7 +133,9 @@ def test_download__whose_pin_was_ended_goes_on_while_the_content_is_there(store:
     put(store, "/f", LARGE)
     with store.open_download(at("/f")) as opened:
         received = next(chunks := opened.chunks())
+        store.pins.keep()
         store.write(lambda tx: pins.end_stale_pins(tx, tx.now, 10))
+        store.pins.keep()
         for _ in range(5):
             received += next(chunks)
         assert count(store, "pins") == 1  # pinned again
