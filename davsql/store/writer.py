@@ -27,6 +27,7 @@ from davsql.store.options import StoreOptions
 from davsql.store.presence import DELETE_MARK, new_mark
 from davsql.store.room import Room
 from davsql.store.transaction import WriteTx, store_error, translated
+from davsql.store.turn import Turn
 
 Result = TypeVar("Result")
 Command = Callable[[WriteTx], Result]
@@ -114,6 +115,7 @@ class Writer:
         self._grown_bytes = 0  # written to the WAL since the last checkpoint beside the writer began
         self._tried_wal_bytes = 0  # what the WAL had when emptying it was last tried in vain
         self._page_size: int = connection.pragma("page_size")
+        self._turn = Turn(Path(connection.filename), is_needed=not options.read_only)
         self._room = Room(Path(connection.filename), options)
         self._mark = new_mark()
         self._is_marked = False  # with the first commit, presence.py
@@ -189,6 +191,7 @@ class Writer:
                 self._gate.notify_all()
         self._thread.join()
         self._connection.close()
+        self._turn.close()
 
     # --- the writer thread ---------------------------------------------------------------------------------------
 
@@ -198,17 +201,21 @@ class Writer:
             while batch := self._next_batch():
                 if batch := self._refuse_without_room(batch):
                     self._run_batch(batch)
+                self._turn.give()  # already, unless all were refused
                 self._keep_wal_short()
             self._remove_mark()
         except BaseException as error:  # noqa: BLE001  # whatever it was, callers must not wait for ever
             _log.critical("the writer stopped; restart davsql", exc_info=error)
+            self._turn.give()
             self._refuse_all(batch)
 
     def _next_batch(self) -> list[Pending[Any]]:
-        """Wait for commands and take as many as one COMMIT may carry; empty when the writer is to stop."""
+        """Wait for commands, then for our turn, and take as many as one COMMIT may carry; empty when it is to stop."""
         queue = self._queue
         self.counters.began_ns = 0
         pending, self._held = self._held or queue.get(), None
+        if pending is not None:
+            self._turn.take(self._options.busy_timeout_s)  # what comes meanwhile goes into the same COMMIT
         batch: list[Pending[Any]] = []
         size_bytes = 0
         while pending is not None:
@@ -264,12 +271,12 @@ class Writer:
         if not size_bytes:
             return True
         try:
-            if self._room.allows(self._connection, size_bytes, self.wal_bytes):
+            if self._room.allows(self._connection, size_bytes, self._checkpointer.wal_bytes):
                 return True
-            if not self.wal_bytes or self._options.leaves_checkpoints:
+            if not self._checkpointer.wal_bytes or self._options.leaves_checkpoints:
                 return False
             self._empty_wal()
-            return self._room.allows(self._connection, size_bytes, self.wal_bytes)
+            return self._room.allows(self._connection, size_bytes, self._checkpointer.wal_bytes)
         except StoreBusy:  # somebody reads: the WAL stays as long as it is
             return False
         except (apsw.Error, StoreError):  # the command itself will tell
@@ -299,6 +306,7 @@ class Writer:
             for pending in batch:
                 self._run_batch([pending])
             return
+        self._turn.give()  # before the answers: they wake threads, which want to run
         for pending, (result, failure) in zip(batch, outcomes, strict=True):
             if failure is not None:
                 self.counters.failed += 1

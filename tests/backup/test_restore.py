@@ -191,7 +191,7 @@ def test_restore__refuses_a_store_that_is_in_use(store: Store, tmp_path: Path) -
     put(store, "/g", b"more")
     with pytest.raises(StoreBusy, match="in use"):
         restore(backup, store.file, OPTIONS, REPLACING)
-    assert names_in(tmp_path) == ["b", "store.db", "store.db-shm", "store.db-wal"]
+    assert names_in(tmp_path) == ["b", "store.db", "store.db-shm", "store.db-turn", "store.db-wal"]
     assert tree(store) == {"/f": b"precious", "/g": b"more"}
     put(store, "/h", b"goes on")
 

@@ -118,7 +118,7 @@ def test_create_file__is_private(tmp_path: Path) -> None:
             modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in tmp_path.iterdir()}
     finally:
         os.umask(previous)
-    assert modes == {"new.db": 0o600, "new.db-wal": 0o600, "new.db-shm": 0o600}
+    assert modes == dict.fromkeys(("new.db", "new.db-wal", "new.db-shm", "new.db-turn"), 0o600)
 
 
 def test_create_file__refuses_what_is_there(tmp_path: Path) -> None:
