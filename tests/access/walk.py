@@ -215,7 +215,7 @@ class Walk:
 
     def mkcol(self, who: Principal, path: Path) -> tuple[int, int]:
         found = self.site.ask(who, "MKCOL", href(path)).status
-        if not self.model.may(who, "w", [path]):
+        if not self.model.is_seen(who, path) and not self.model.may(who, "w", [path]):
             return 403, found
         if path in self.model.tree:
             return 405, found
