@@ -98,6 +98,11 @@ class ServerProcess:
         raise RuntimeError(f"the server does not answer; see {self.log}")
 
     @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
