@@ -6,6 +6,7 @@ import logging
 import logging.handlers
 import os
 import time
+from io import TextIOWrapper
 
 from davsql.cli.printing import printable
 from davsql.config import LogOptions
@@ -52,4 +53,12 @@ def _handler(options: LogOptions) -> logging.Handler:
         return logging.StreamHandler()
     if os.name == "nt":  # an open file cannot be renamed there, so there is no rotation to notice
         return logging.FileHandler(options.file, encoding="utf-8")
-    return logging.handlers.WatchedFileHandler(options.file, encoding="utf-8")
+    return _PrivateFile(options.file, encoding="utf-8")
+
+
+class _PrivateFile(logging.handlers.WatchedFileHandler):
+    """A log that is made for its owner only: it has names of people and of their files."""
+
+    def _open(self) -> TextIOWrapper:
+        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        return os.fdopen(descriptor, "a", encoding=self.encoding)

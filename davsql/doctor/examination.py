@@ -11,7 +11,7 @@ from davsql.doctor.database import RESTORE, check_database
 from davsql.doctor.finding import Finding, failed, passed
 from davsql.doctor.host import check_host
 from davsql.doctor.settings import check_settings
-from davsql.errors import NotFound, StoreError
+from davsql.errors import InsecureFile, NotFound, StoreError
 from davsql.maintenance.backup import BackupOptions
 from davsql.maintenance.thread import MaintenanceOptions
 from davsql.server.options import AdminOptions, ServerOptions
@@ -37,6 +37,8 @@ def examine(file: Path, options: StoreOptions, settings: Settings) -> Iterator[F
         facts = look_into(file, options)
     except NotFound as error:
         yield failed("store", str(error), f"davsql init --db {file}")
+    except InsecureFile as error:
+        yield failed("store", str(error), f"davsql doctor --db {file.resolve()}, or store.follow_symlinks = true")
     except StoreError as error:
         yield failed("store", str(error), RESTORE)
     else:

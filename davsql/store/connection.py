@@ -15,7 +15,7 @@ from pathlib import Path
 
 import apsw
 
-from davsql.errors import NotAStore, NotFound, StoreReadOnly, StoreUnavailable
+from davsql.errors import InsecureFile, NotAStore, NotFound, StoreReadOnly, StoreUnavailable
 from davsql.store.options import StoreOptions
 from davsql.store.transaction import translated
 
@@ -37,9 +37,11 @@ def open_connection(file: Path, role: Role, options: StoreOptions) -> apsw.Conne
 
     Raises:
         NotAStore: the file is something else.
+        InsecureFile: it is a symbolic link, and the options do not allow that.
         StoreError: it cannot be opened, or a PRAGMA does not hold.
     """
     require_sqlite()
+    _require_no_link(file, options)
     if role is Role.READER and options.read_only:
         return _open_as_it_is(file, options, apsw.SQLITE_OPEN_READONLY)
     flags = apsw.SQLITE_OPEN_READWRITE if role is Role.WRITER else apsw.SQLITE_OPEN_READONLY
@@ -105,6 +107,7 @@ def open_copy(file: Path, options: StoreOptions) -> apsw.Connection:
         StoreError: it cannot be read.
     """
     require_sqlite()
+    _require_no_link(file, options)
     return _open_as_it_is(file, options, apsw.SQLITE_OPEN_READWRITE)
 
 
@@ -205,6 +208,13 @@ def require_sqlite() -> None:
         wanted = ".".join(map(str, MIN_SQLITE))
         raise StoreUnavailable(
             f"SQLite {apsw.sqlite_lib_version()} is too old, {wanted} is needed: install apsw-sqlite3mc (and not apsw)"
+        )
+
+
+def _require_no_link(file: Path, options: StoreOptions) -> None:
+    if file.is_symlink() and not options.follow_symlinks:
+        raise InsecureFile(
+            f"{file} is a symbolic link to {file.resolve()}: name the file itself, or set store.follow_symlinks = true"
         )
 
 

@@ -31,5 +31,6 @@ class StoreOptions:
     max_properties: int = 256  # dead properties of one resource
     max_property_bytes: int = 64 * 1024
     max_locks: int = 1000  # active locks of one principal
+    follow_symlinks: bool = False  # where the file itself is a link; folders on the way to it may be
     page_size: int = 8192  # of a new file, bytes; figures in docs/tuning.md
     vfs: str | None = None  # name of a registered SQLite VFS; None: SQLite's own
