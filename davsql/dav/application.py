@@ -16,6 +16,7 @@ from wsgidav.wsgidav_app import WsgiDAVApp
 
 from davsql.dav.access import OpenShare, ShareRules
 from davsql.dav.authentication import GATE_KEY, Authentication
+from davsql.dav.cors import Cors
 from davsql.dav.destination import is_own_origin, split_target
 from davsql.dav.errors import as_http_error, error_response
 from davsql.dav.methods.options import CLASSES
@@ -83,7 +84,8 @@ def make_application(
         providers["/"] = RootsProvider([each.share for each in of_shares])
         for each in of_shares:
             each.elsewhere = providers["/"]
-    return StoreApplication(providers, gate, Peers(proxy or ProxyOptions()))
+    peers = Peers(proxy or ProxyOptions(), is_open=gate is None and rules is None)
+    return StoreApplication(providers, gate, peers, Cors(options.cors_origins, tuple(METHODS)))
 
 
 class ToProvider(BaseMiddleware):  # type: ignore[misc]  # WsgiDAV has no types
@@ -100,8 +102,9 @@ class ToProvider(BaseMiddleware):  # type: ignore[misc]  # WsgiDAV has no types
 class StoreApplication(WsgiDAVApp):  # type: ignore[misc]  # WsgiDAV has no types
     """WsgiDAV's application with exact paths. Threads: any."""
 
-    def __init__(self, providers: dict[str, AnsweringProvider], gate: Gate | None, peers: Peers) -> None:
+    def __init__(self, providers: dict[str, AnsweringProvider], gate: Gate | None, peers: Peers, cors: Cors) -> None:
         self._peers = peers
+        self._cors = cors
         super().__init__(
             {
                 "provider_mapping": providers,
@@ -124,6 +127,7 @@ class StoreApplication(WsgiDAVApp):  # type: ignore[misc]  # WsgiDAV has no type
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """WSGI. Leads into WsgiDAV's middleware; WsgiDAV's own method would normalise paths and mend answers."""
         self._peers.settle(environ)
+        start_response = self._cors.opened(environ, start_response)
         try:
             early = self._locate(environ)
             if early is None:
@@ -146,11 +150,15 @@ class StoreApplication(WsgiDAVApp):  # type: ignore[misc]  # WsgiDAV has no type
             return Response(200, [("Allow", ", ".join(METHODS)), ("DAV", CLASSES), ("MS-Author-Via", "DAV")])
         if authority is not None:
             environ["HTTP_HOST"] = authority  # RFC 9112 3.2.2
+        self._peers.require_host(environ)
+        preflight = self._cors.preflight(environ)
+        if preflight is not None:
+            return preflight
         raw = target.partition("?")[0]
         if "#" in raw:
             raise InvalidPath("a request target has no fragment")
         path = DavPath.parse(raw)
-        if environ["REQUEST_METHOD"] not in _SAFE_METHODS:
+        if environ["REQUEST_METHOD"] not in _SAFE_METHODS and not self._cors.lets_in(environ):
             _refuse_foreign_page(environ)
         text = str(path)
         share, environ["wsgidav.provider"] = self.resolve_provider(text)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 from davsql.model import Node
 
 DEFAULT_TYPE = "application/octet-stream"
 _TYPE_MAX_CHARS = 255
+_ESSENCE = re.compile(r"[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+")  # RFC 6838 4.2, in lower case
 
 # Used where no Content-Type came with PUT. A table of our own: the same on every machine.
 _TYPES = {
@@ -83,12 +85,19 @@ _SANDBOX = (
     "sandbox; default-src 'none'; img-src 'self' data:; media-src 'self'; font-src 'self' data:; "
     "style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
 )
-_NOSNIFF = ("X-Content-Type-Options", "nosniff")
+# Pages of other sites can neither show nor run what lies here with the password that a browser remembers.
+PRIVATE = (("X-Content-Type-Options", "nosniff"), ("Cross-Origin-Resource-Policy", "same-origin"))
 
 
 def content_type_of(node: Node) -> str:
     """The media type of a file: as it was sent, else by the end of its name."""
-    return node.content_type or type_of_name(node.name)
+    return _served_type(node.content_type) if node.content_type else type_of_name(node.name)
+
+
+@lru_cache(maxsize=1024)
+def _served_type(sent: str) -> str:
+    # In multipart/x-mixed-replace each part has headers of its own: no policy of ours would hold for it.
+    return DEFAULT_TYPE if sent.lower().lstrip().startswith("multipart/") else sent
 
 
 def type_of_name(name: str) -> str:
@@ -112,12 +121,12 @@ def accepted_content_type(sent: str | None) -> str | None:
 @lru_cache(maxsize=1024)
 def content_headers(content_type: str) -> tuple[tuple[str, str], ...]:
     """Content-Type and what keeps a browser from taking the content for something else, or from running it."""
-    headers = (("Content-Type", content_type), _NOSNIFF)
+    headers = (("Content-Type", content_type), *PRIVATE)
     return headers if _is_inert(content_type) else (*headers, ("Content-Security-Policy", _SANDBOX))
 
 
 def _is_inert(content_type: str) -> bool:
     kind = content_type.partition(";")[0].strip().lower()
-    if "," in content_type:  # browsers take the last one of a list
+    if "," in content_type or not _ESSENCE.fullmatch(kind):  # browsers take the last one of a list, or guess
         return False
     return kind in _INERT_TYPES or (kind.startswith(_INERT_KINDS) and not kind.endswith("xml"))

@@ -12,6 +12,7 @@ from html import escape
 from typing import NamedTuple
 from urllib.parse import parse_qs, quote
 
+from davsql.dav.content import PRIVATE
 from davsql.dav.dates import iso_date
 from davsql.dav.request import Request
 from davsql.dav.responses import Response
@@ -33,7 +34,7 @@ _POLICY = (
 )
 _HEADERS = (
     ("Content-Type", "text/html; charset=utf-8"),
-    ("X-Content-Type-Options", "nosniff"),
+    *PRIVATE,
     ("Content-Security-Policy", _POLICY),
     ("Cache-Control", "no-cache"),
 )

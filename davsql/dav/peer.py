@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from davsql.dav.responses import HttpError
 from davsql.networks import Networks, checked_networks, is_local, plain_address
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,8 @@ PUBLIC_URL_KEY = "davsql.public_url"
 _FORWARDED_PAIR = re.compile(r'\s*([A-Za-z]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^\s;,"]*)\s*')
 _HOST = re.compile(r"[A-Za-z0-9._~-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 _PUBLIC_URL = re.compile(rf"https?://({_HOST.pattern})/?")
+_PORT = re.compile(r":\d*$")
+_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,7 @@ class ProxyOptions:
     # A proxy sets one of both and passes the other on as the client sent it: so only one can be believed.
     forwarded_header: Literal["X-Forwarded-For", "Forwarded"] = "X-Forwarded-For"
     public_url: str | None = None  # how clients call this server, where the proxy does not hand on the host
+    hosts: tuple[str, ...] = ()  # the names and addresses by which it may be called; empty: see Peers.require_host
 
     def __post_init__(self) -> None:
         checked_networks("trusted_proxies", self.trusted_proxies)
@@ -39,6 +43,9 @@ class ProxyOptions:
             raise ValueError(
                 f"public_url: expected something like 'https://dav.example.org', found {self.public_url!r}"
             )
+        for host in self.hosts:
+            if not _NAME.fullmatch(host.lower()) and plain_address(host.strip("[]")) is None:
+                raise ValueError(f"hosts: expected names or addresses without scheme and port, found {host!r}")
 
 
 class _Hop(NamedTuple):
@@ -52,7 +59,13 @@ class _Hop(NamedTuple):
 class Peers:
     """Settles who the client is. Threads: any."""
 
-    def __init__(self, options: ProxyOptions) -> None:
+    def __init__(self, options: ProxyOptions, *, is_open: bool = False) -> None:
+        """Args: is_open: whoever can send a request may do everything."""
+        public = _PUBLIC_URL.fullmatch(options.public_url or "")
+        self._hosts = {_bare(host) for host in options.hosts}
+        if self._hosts and public is not None:
+            self._hosts.add(_bare(public[1]))
+        self._is_open = is_open
         self._trusted = Networks(options.trusted_proxies)
         self._takes_forwarded = options.forwarded_header == "Forwarded"
         self._public_url = options.public_url
@@ -75,6 +88,24 @@ class Peers:
             environ["wsgi.url_scheme"] = hop.scheme
         if hop.host is not None and _HOST.fullmatch(hop.host):
             environ["HTTP_HOST"] = hop.host
+
+    def require_host(self, environ: Mapping[str, Any]) -> None:
+        """Refuse a request that calls this server by a name that is not its own (421).
+
+        Names that the configuration lists are its own. Without such a list all are, but where there are no accounts
+        only addresses and localhost: anybody can give a name of his this machine's address, and then his page, open
+        in a browser here, would be one of this server's (DNS rebinding).
+        """
+        if not self._hosts and not self._is_open:
+            return
+        host = _bare(environ.get("HTTP_HOST") or "")
+        if self._hosts:
+            is_own = host in self._hosts
+        else:
+            is_local_name = host in ("", "localhost") or host.endswith(".localhost")
+            is_own = is_local_name or environ[PROXIED_KEY] or plain_address(host) is not None
+        if not is_own:
+            raise HttpError(421, f"This server is not called {host!r}; [server] hosts says how it is called.")
 
     def _hops(self, environ: Mapping[str, Any]) -> list[_Hop]:
         """What the trusted proxy's header says, the nearest hop last."""
@@ -107,6 +138,15 @@ class Peers:
 def is_private(environ: Mapping[str, Any]) -> bool:
     """Whether nobody can listen between the client and this server, as far as it can be told here."""
     return environ.get("wsgi.url_scheme") == "https" or is_local(environ["REMOTE_ADDR"])
+
+
+def _bare(host: str) -> str:
+    """A host as it is compared: without port and brackets."""
+    bare = host.lower()
+    if bare.startswith("[") or bare.count(":") == 1:
+        bare = _PORT.sub("", bare)
+    bare = bare.strip("[]").rstrip(".")
+    return plain_address(bare) or bare
 
 
 def _last(environ: Mapping[str, Any], key: str) -> str | None:

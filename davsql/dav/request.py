@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from davsql.access import Access
 from davsql.dav.access import OpenShare, ShareRules
 from davsql.dav.conditions import parse_preconditions
+from davsql.dav.cors import checked_origins
 from davsql.dav.quotas import ShareQuotas
 from davsql.dav.responses import HttpError
 from davsql.model import ANONYMOUS, Guard, Preconditions, Principal
@@ -29,6 +30,11 @@ class DavOptions:
     lock_timeout_default_s: int = 600
     lock_timeout_max_s: int = 3600
     ranges_limit: int = 16  # ranges in one request
+    cors_origins: tuple[str, ...] = ()  # whose pages may use this server from a browser
+
+    def __post_init__(self) -> None:
+        checked_origins(self.cors_origins)
+
     max_file_size_mb: int = 0  # MiB; 0: any size
 
 

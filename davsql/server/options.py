@@ -10,7 +10,7 @@ class ServerOptions:
     """Limits, timeouts and sizes of the HTTP server. The defaults suit a small office on one machine."""
 
     threads: int = 16  # always there
-    threads_max: int = 128  # more are started while all others wait for slow clients
+    threads_max: int = 256  # more are started while all others wait for slow clients
     queue_size: int = 512  # connections with a request that may wait for a thread; beyond: 503
     connections_max: int = 2000  # open at one time, also bounded by the descriptors of the process; beyond: 503
     keep_alive_connections: int = 1000  # idle ones; beyond: closed after the answer

@@ -263,7 +263,7 @@ def test_quota__is_told_before_the_body_is_sent(store: Store) -> None:
     quotas = {"/": ShareQuotas(Limit(size_bytes=10))}
     with serving_shares({"/": store}, quotas=quotas) as server:
         reply = server.exchange(
-            b"PUT /f HTTP/1.1\r\nHost: x\r\nContent-Length: 11\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
+            b"PUT /f HTTP/1.1\r\nHost: [::1]\r\nContent-Length: 11\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
         )
     assert reply.startswith(b"HTTP/1.1 507 ")
 

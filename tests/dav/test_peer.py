@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from davsql.dav.peer import PROXIED_KEY, Peers, ProxyOptions, is_private
+from davsql.dav.responses import HttpError
 from davsql.networks import plain_address
 
 CLIENT = "203.0.113.9"
@@ -135,3 +136,55 @@ def test_proxy_options__public_url_is_a_scheme_and_a_host(url: str) -> None:
     with pytest.raises(ValueError, match=r"^public_url: "):
         ProxyOptions(public_url=url)
     ProxyOptions(public_url="https://[2001:db8::1]:8443/")
+
+
+# --- the names of this server -------------------------------------------------------------------------------------
+
+
+def is_own(peers: Peers, host: str | None, peer: str = CLIENT) -> bool:
+    """Whether a request for this host is let in."""
+    environ = {"REMOTE_ADDR": peer} | ({} if host is None else {"HTTP_HOST": host})
+    peers.settle(environ)
+    try:
+        peers.require_host(environ)
+    except HttpError as error:
+        return error.status != 421
+    return True
+
+
+def test_require_host__knows_the_names_of_the_configuration() -> None:
+    peers = Peers(ProxyOptions(hosts=("Drive.example", "10.0.0.1", "[::1]"), public_url="https://dav.example:444"))
+    own = ["drive.example", "DRIVE.example:8080", "drive.example.", "10.0.0.1:80", "[::1]:80", "[0::1]", "dav.example"]
+    for host in own:
+        assert is_own(peers, host), host
+    assert not is_own(peers, None)
+    for host in ("", "evil.example", "drive.example.evil", "xdrive.example", "10.0.0.2", "localhost", "drive"):
+        assert not is_own(peers, host), host
+
+
+def test_require_host__takes_any_name_where_there_are_accounts() -> None:
+    assert is_own(Peers(ProxyOptions()), "any.example")
+
+
+def test_require_host__without_accounts_takes_what_no_stranger_can_name() -> None:
+    peers = Peers(ProxyOptions(trusted_proxies=PROXIES), is_open=True)
+    for host in (
+        None,
+        "localhost",
+        "localhost:8080",
+        "a.localhost",
+        "127.0.0.1:1",
+        "192.0.2.1",
+        "[::1]",
+        "[fe80::1]:80",
+    ):
+        assert is_own(peers, host), host
+    for host in ("evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "evil.example:80", "0x7f.1"):
+        assert not is_own(peers, host), host
+        assert is_own(peers, host, peer="192.0.2.9"), "a trusted proxy looks after names itself"
+
+
+@pytest.mark.parametrize("host", ["https://a.example", "a.example:80", "a/b", "", "*", "a..b"])
+def test_proxy_options__refuse_what_is_no_host(host: str) -> None:
+    with pytest.raises(ValueError, match="hosts: expected names or addresses"):
+        ProxyOptions(hosts=(host,))
