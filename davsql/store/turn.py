@@ -4,8 +4,8 @@ SQLite's lock on the WAL decides who may write; this only brings order into the 
 again after pauses of up to 100 ms (https://www.sqlite.org/c3ref/busy_timeout.html), while whoever has just committed
 begins anew at once: under load some processes write all the time and others wait for seconds.
 So a writer first takes two locks on the empty file `NAME-turn`: "next", then "turn". It gives back "next" when it has
-the turn. Who has written and wants to go on finds the next one in front, so they alternate, and look often, since a
-turn is short. A process that dies lets go of both. Where the file cannot be had there is only SQLite's waiting.
+the turn. Who has written and wants to go on finds the next one in front, so they alternate. A process that dies lets go
+of both. Where the file cannot be had there is only SQLite's waiting.
 Threads: one.
 """
 
@@ -19,8 +19,8 @@ from pathlib import Path
 if os.name == "posix":
     import fcntl
 
-LOOK_EVERY_S = 0.0003
 TURN, NEXT = 0, 1  # the bytes that are locked
+LOOK_EVERY_S = {TURN: 0.0003, NEXT: 0.001}  # whoever is next looks often; a turn is short
 
 
 class Turn:
@@ -71,7 +71,7 @@ class Turn:
             except OSError:
                 if time.monotonic() >= deadline:
                     return False
-                time.sleep(LOOK_EVERY_S)
+                time.sleep(LOOK_EVERY_S[byte])
             else:
                 return True
 
