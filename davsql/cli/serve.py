@@ -114,8 +114,8 @@ def _serve_alone(site: Site) -> None:
         admin = start_admin(site.configuration.admin, OneProcess(watched, server))
         if admin is not None:
             stack.callback(admin.stop)
-        _announce(server.bind_addr, site, "" if admin is None else announcement(admin))
-        run(server, on_stop=stack.close)
+        monitoring = "" if admin is None else announcement(admin)
+        run(server, on_stop=stack.close, announce=lambda: _announce(server.bind_addr, site, monitoring))
 
 
 def _serve_together(site: Site, read: Callable[[], Site]) -> None:

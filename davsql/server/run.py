@@ -25,8 +25,10 @@ log = logging.getLogger(__name__)
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name)]
 
 
-def run(server: HttpServer, on_stop: Callable[[], object]) -> None:
+def run(server: HttpServer, on_stop: Callable[[], object], announce: Callable[[], object] = lambda: None) -> None:
     """Serve until a signal or `server.stop()`; `on_stop` runs when no request does any more.
+
+    `announce` is called once signals are handled: who reads what it says may stop us at once.
 
     The first signal lets running requests end, the second cuts them, the third kills the process.
     `server.prepare()` is called if nobody did. Signals are handled if this is the main thread.
@@ -36,6 +38,7 @@ def run(server: HttpServer, on_stop: Callable[[], object]) -> None:
         try:
             if not server.ready:
                 server.prepare()
+            announce()
             systemd.notify(systemd.READY)
             server.serve()
         finally:
