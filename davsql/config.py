@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from davsql.accounts.options import AccountOptions
+from davsql.audit.options import AuditOptions
 from davsql.dav.access import RuleOptions, with_everything
 from davsql.dav.peer import ProxyOptions
 from davsql.dav.quotas import QuotaOptions
@@ -32,6 +33,7 @@ from davsql.server.options import AdminOptions, ServerOptions
 from davsql.store.options import StoreOptions
 
 LogLevel = Literal["debug", "info", "warning", "error"]
+AccessForm = Literal["off", "combined", "json"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class LogOptions:
 
     level: LogLevel = "info"
     file: Path | None = None  # None: standard error
+    access: AccessForm = "off"  # a line for each request
+    access_file: Path | None = None  # None: standard error
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,7 @@ class Config:
     backup: BackupOptions = field(default_factory=BackupOptions)
     replica: ReplicaOptions = field(default_factory=ReplicaOptions)
     admin: AdminOptions = field(default_factory=AdminOptions)
+    audit: AuditOptions = field(default_factory=AuditOptions)
     log: LogOptions = field(default_factory=LogOptions)
     shares: tuple[ShareOptions, ...] = ()
 
@@ -104,6 +109,7 @@ TABLES: Mapping[str, Sequence[str]] = {
     "backup": ("backup",),
     "replica": ("replica",),
     "admin": ("admin",),
+    "audit": ("audit",),
     "log": ("log",),
 }
 SHARE = "share"
@@ -116,6 +122,7 @@ BOUNDS: Mapping[str, tuple[int, int | None]] = {
     "server.port": (0, 65535),
     "server.workers": (1, 256),
     "admin.port": (0, 65535),
+    "audit.rotate_mb": (1, None),
     "store.cache_mb": (1, None),
     "store.readers": (1, 1024),
     "store.queue_size": (1, None),

@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "davsql"
 
-BASE = {"", "access", "errors", "model", "networks", "paths", "counters"}
+BASE = {"", "access", "errors", "model", "networks", "paths", "counters", "requestid"}
 MAY_IMPORT = {
     "": set[str](),
     "__main__": {"cli"},
@@ -20,15 +20,17 @@ MAY_IMPORT = {
     "networks": BASE,
     "paths": BASE,
     "counters": BASE,
+    "requestid": BASE,
     "store": BASE,
     "maintenance": BASE | {"store"},
     "accounts": BASE | {"store"},
-    "dav": BASE | {"store", "accounts"},
+    "audit": BASE | {"store"},
+    "dav": BASE | {"store", "accounts", "audit"},
     "server": BASE | {"maintenance", "metrics"},
     "metrics": BASE | {"store", "maintenance"},
-    "doctor": BASE | {"store", "maintenance", "server"},
-    "config": BASE | {"store", "accounts", "maintenance", "dav", "server"},
-    "cli": BASE | {"store", "accounts", "maintenance", "dav", "server", "metrics", "doctor", "config"},
+    "doctor": BASE | {"store", "accounts", "audit", "maintenance", "server"},
+    "config": BASE | {"store", "accounts", "audit", "maintenance", "dav", "server"},
+    "cli": BASE | {"store", "accounts", "audit", "maintenance", "dav", "server", "metrics", "doctor", "config"},
 }
 ONE_PLACE = {
     "apsw": "store",

@@ -53,8 +53,16 @@ class _Attempt(NamedTuple):
 class Gate:
     """Decides who may enter."""
 
-    def __init__(self, file: SideFile, options: AccountOptions, passwords: Passwords | None = None) -> None:
+    def __init__(
+        self,
+        file: SideFile,
+        options: AccountOptions,
+        passwords: Passwords | None = None,
+        on_failure: Callable[[str, str], object] = lambda _name, _address: None,
+    ) -> None:
+        """Args: on_failure: is told of each failed login, with name ("-": none that may be shown) and address."""
         self._file = file
+        self._on_failure = on_failure
         self._passwords = passwords or Passwords()
         self.options = options
         self._never_blocked = Networks(options.never_blocked)
@@ -180,6 +188,7 @@ class Gate:
 
     def _refuse(self, attempt: _Attempt) -> NoReturn:
         log.warning("login failed: address=%s user=%s", attempt.address, _shown(attempt))
+        self._on_failure(_shown(attempt), attempt.address)
         if attempt.subjects:
             self._note(lambda tx: attempts.record_failure(tx, attempt.subjects))
         raise LoginRefused("name or password is wrong")

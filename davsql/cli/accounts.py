@@ -113,6 +113,6 @@ def open_served(stack: ExitStack, file: Path, options: AccountOptions) -> SideFi
     return accounts
 
 
-def open_gate(stack: ExitStack, file: Path, options: AccountOptions) -> Gate:
+def open_gate(stack: ExitStack, file: Path, options: AccountOptions, on_failure: Callable[[str, str], object]) -> Gate:
     """The gate of one process of a server; raises as `open_served` does."""
-    return Gate(open_served(stack, file, options), options)
+    return Gate(open_served(stack, file, options), options, on_failure=on_failure)

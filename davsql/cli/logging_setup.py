@@ -10,13 +10,17 @@ from io import TextIOWrapper
 
 from davsql.cli.printing import printable
 from davsql.config import LogOptions
+from davsql.requestid import current
 
 # Loggers of libraries: they tell of every request and every client that went away.
 _LIBRARIES = ("wsgidav", "cheroot")
 
 
 class OneLine(logging.Formatter):
-    """`2026-11-23T12:00:00.123Z WARNING davsql.store.writer: message`; line ends of a traceback as `\\n`."""
+    """`2026-11-23T12:00:00.123Z WARNING davsql.store.writer: message`; line ends of a traceback as `\\n`.
+
+    What is logged while a request is served ends with ` [ID]`, the request's id.
+    """
 
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03dZ"
@@ -26,7 +30,9 @@ class OneLine(logging.Formatter):
         self.converter = time.gmtime
 
     def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
+        request_id = current()
+        line = printable(super().format(record))
+        return f"{line} [{request_id}]" if request_id else line
 
 
 def set_up_logging(options: LogOptions) -> None:

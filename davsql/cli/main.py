@@ -21,6 +21,7 @@ INTERRUPTED = 130
 
 # Command -> where it is. Imported when it is called: `davsql ls` need not load a web server.
 COMMANDS = {
+    "audit": "davsql.cli.audit:audit",
     "backup": "davsql.cli.backup:backup",
     "check": "davsql.cli.check:check",
     "doctor": "davsql.cli.doctor:doctor",

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from davsql.cli.accounts import accounts_option, served_file, way_of_passwords
+from davsql.cli.auditing import audit_place
 from davsql.cli.logging_setup import set_up_logging
 from davsql.cli.monitoring import announcement, require_local, start_admin
 from davsql.cli.printing import printable
@@ -23,7 +24,6 @@ from davsql.errors import ListenError
 from davsql.paths import encoded_name
 from davsql.server.addresses import is_loopback, reason_of, url_of
 from davsql.server.admin import OneProcess
-from davsql.server.http import HttpServer
 from davsql.server.listening import IS_SPREAD, bind
 from davsql.server.run import run
 from davsql.server.workers import Supervisor
@@ -97,7 +97,8 @@ def _read_site(
     )
     configuration = replace(configuration, listen=listen)
     rules = rules_of(shares, configuration, has_accounts=account_file is not None)
-    return Site(configuration, shares, rules, account_file)
+    audit = audit_place(configuration.audit, account_file, config)
+    return Site(configuration, shares, rules, account_file, audit)
 
 
 def _serve_alone(site: Site) -> None:
@@ -105,7 +106,7 @@ def _serve_alone(site: Site) -> None:
     with ExitStack() as stack:
         watched = site.open(stack)
         application = site.application(stack, watched.shares)
-        server = HttpServer((listen.host, listen.port), application, site.configuration.server)
+        server = site.server((listen.host, listen.port), application)
         try:
             server.prepare()
         except OSError as error:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from davsql.audit.log import AuditLog
 from davsql.cli.accounts import open_gate, open_served
+from davsql.cli.auditing import AuditPlace
 from davsql.cli.monitoring import announcement, start_admin
 from davsql.cli.printing import printable
 from davsql.cli.replicas import open_share, open_share_of_worker
@@ -21,10 +23,12 @@ from davsql.cli.target import tell_of_migration
 from davsql.config import Config, ShareOptions
 from davsql.dav.access import ShareRules
 from davsql.dav.application import make_application
+from davsql.dav.audit import Audited
 from davsql.errors import ConfigError, NotFound
 from davsql.maintenance.backup import backups_in
 from davsql.maintenance.health import Watched
 from davsql.maintenance.thread import Maintenance
+from davsql.server.access_log import AccessLog
 from davsql.server.admin import OneProcess
 from davsql.server.http import HttpServer
 from davsql.server.run import run_worker
@@ -48,6 +52,7 @@ class Site:
     shares: tuple[ShareOptions, ...]
     rules: Mapping[str, ShareRules] | None  # None: there are no accounts
     accounts: Path | None
+    audit: AuditPlace
     unclosed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # see `prepared`
 
     def __post_init__(self) -> None:
@@ -82,6 +87,9 @@ class Site:
         if self.accounts is not None:
             with ExitStack() as stack:
                 open_served(stack, self.accounts, self.configuration.accounts)
+        if self.audit.level != "off":
+            with ExitStack() as stack:
+                self.audit.open(stack)
         unclosed: dict[str, tuple[str, ...]] = {}
         for share in self.shares:
             self._tell_of_new_store(share)
@@ -113,9 +121,31 @@ class Site:
     def application(self, stack: ExitStack, stores: Mapping[str, Store]) -> WSGIApplication:
         """What answers requests, over the stores by their mount paths; `stack` closes the accounts."""
         options = self.configuration
-        gate = None if self.accounts is None else open_gate(stack, self.accounts, options.accounts)
+        audit = self._open_audit(stack)
+        note = (lambda _name, _address: None) if audit is None else audit.append_failed_login
+        gate = None if self.accounts is None else open_gate(stack, self.accounts, options.accounts, note)
         quotas = quotas_of(self.shares)
-        return make_application(stores, options.dav, rules=self.rules, quotas=quotas, gate=gate, proxy=options.proxy)
+        application = make_application(
+            stores, options.dav, rules=self.rules, quotas=quotas, gate=gate, proxy=options.proxy
+        )
+        return application if audit is None else Audited(application, audit, with_reads=self.audit.level == "all")
+
+    def server(self, bind: tuple[str, int] | socket.socket, application: WSGIApplication) -> HttpServer:
+        """The HTTP server of this process.
+
+        Raises:
+            OSError: the access log cannot be opened.
+        """
+        log = self.configuration.log
+        access_log = None if log.access == "off" else AccessLog(log.access, log.access_file)
+        return HttpServer(bind, application, self.configuration.server, access_log)
+
+    def _open_audit(self, stack: ExitStack) -> AuditLog | None:
+        if self.audit.level == "off":
+            return None
+        audit = self.audit.open(stack)
+        audit.start()
+        return audit
 
     def work(self, listener: socket.socket, link: Link) -> None:
         """Serve requests until the link says stop."""
@@ -125,7 +155,7 @@ class Site:
                 share.mount: stack.enter_context(open_share_of_worker(share, self.configuration))
                 for share in self.shares
             }
-            server = HttpServer(listener, self.application(stack, stores), self.configuration.server)
+            server = self.server(listener, self.application(stack, stores))
             server.prepare()
             process = OneProcess(Watched(stores), server)
             run_worker(server, link, stack.close, lambda question: answer_for(process, question))

@@ -13,6 +13,7 @@ import click
 from davsql.accounts import tokens
 from davsql.accounts.tokens import Token, TokenLimits
 from davsql.cli.accounts import accounts_target, open_file
+from davsql.cli.auditing import record
 from davsql.cli.printing import iso_time, printable
 from davsql.paths import DavPath
 
@@ -72,6 +73,8 @@ def create(file: Path, user: str, name: str, **limits: Any) -> None:
     """Make a token and show it, once."""
     with open_file(file) as accounts, accounts.write() as tx:
         secret = tokens.create_token(tx, user, name, TokenLimits(**limits))
+        [made] = [each for each in tokens.list_tokens(tx, user) if each.name == name]
+        record(file, made.user, _line(made))
     click.echo("This token is shown once. Use it in the place of the password:", err=True)
     click.echo(secret)
 
@@ -95,6 +98,7 @@ def revoke(file: Path, token: str, user: str | None) -> None:
     """Take a token away, by its number or its name."""
     with open_file(file) as accounts, accounts.write() as tx:
         found = tokens.revoke_token(tx, token, user)
+        record(file, found.user, _line(found))
     click.echo(f"revoked {found.name} of {found.user}")
 
 

@@ -11,6 +11,7 @@ from davsql.accounts.names import checked_name, name_key
 from davsql.accounts.passwords import checked_password, hash_password
 from davsql.accounts.users import User
 from davsql.cli.accounts import accounts_target, asked_password, open_file
+from davsql.cli.auditing import record
 from davsql.cli.printing import counted, iso_time, printable
 from davsql.errors import AccountError
 
@@ -47,6 +48,7 @@ def add(file: Path, name: str, groups: tuple[str, ...], *, is_on_stdin: bool) ->
     password_hash = _new_hash(name, is_on_stdin=is_on_stdin)
     with open_file(file, create=True) as accounts, accounts.write() as tx:
         users.add_user(tx, name, password_hash, groups)
+        record(file, name, "groups: " + " ".join(groups) if groups else None)
     click.echo(f"added {name}")
 
 
@@ -62,6 +64,7 @@ def passwd(file: Path, name: str, *, is_on_stdin: bool) -> None:
         password_hash = _new_hash(found.name, is_on_stdin=is_on_stdin)
         with accounts.write() as tx:
             users.set_password(tx, name, password_hash)
+            record(file, found.name)
     click.echo(f"changed the password of {found.name}")
 
 
@@ -73,6 +76,7 @@ def remove(file: Path, name: str) -> None:
     with open_file(file) as accounts, accounts.write() as tx:
         found = users.find_user(tx, name)
         users.remove_user(tx, name)
+        record(file, found.name)
     click.echo(f"removed {found.name} and {counted(found.tokens, 'token')}")
 
 
@@ -83,6 +87,7 @@ def disable(file: Path, name: str) -> None:
     """Refuse an account, with its tokens, until it is enabled again."""
     with open_file(file) as accounts, accounts.write() as tx:
         found = users.disable_user(tx, name, is_disabled=True)
+        record(file, found.name)
     click.echo(f"disabled {found.name}")
 
 
@@ -93,6 +98,7 @@ def enable(file: Path, name: str) -> None:
     """Let a disabled account in again."""
     with open_file(file) as accounts, accounts.write() as tx:
         found = users.disable_user(tx, name, is_disabled=False)
+        record(file, found.name)
     click.echo(f"enabled {found.name}")
 
 
@@ -105,6 +111,8 @@ def groups(file: Path, name: str, add: tuple[str, ...], remove: tuple[str, ...])
     """Show the groups that an account is in, or change them. A group exists while somebody is in it."""
     with open_file(file) as accounts, accounts.write() as tx:
         found = users.change_groups(tx, name, add=add, remove=remove)
+        if add or remove:
+            record(file, found.name, " ".join([*(f"+{group}" for group in add), *(f"-{group}" for group in remove)]))
     click.echo(" ".join(sorted(found.groups)))
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from davsql.dav.responses import HttpError
 from davsql.networks import Networks, checked_networks, is_local, plain_address
+from davsql.requestid import adopt
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ class Peers:
         if not is_proxied:
             self._warn_of_untrusted(environ, peer)
             return
+        adopt(environ.get("HTTP_X_REQUEST_ID", ""))
         hop = self._client(self._hops(environ))
         if hop.address is not None:
             environ["REMOTE_ADDR"] = hop.address

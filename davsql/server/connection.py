@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cheroot.server import HTTPConnection
 
+from davsql import requestid
 from davsql.server.body import open_body
 from davsql.server.environ import make_environ
 from davsql.server.errors import RequestError
@@ -178,6 +179,7 @@ class Connection(HTTPConnection):
     def _answer(self, head: RequestHead) -> bool:
         """Let the application answer; True when another request may follow."""
         options, wire = self._options, self._wire
+        requestid.begin()
         body = open_body(head, wire, options)
         response = Response(head, body, wire, options)
         response.keeps_alive = head.keeps_alive and self._server.ready
@@ -185,13 +187,18 @@ class Connection(HTTPConnection):
         tally = self._server.tallies.mine()
         tally.begun += 1
         began_ns = time.monotonic_ns()
+        environ = make_environ(self._server.base_environ, head, body, peer)
         try:
-            response.run(self._server.application, make_environ(self._server.base_environ, head, body, peer))
+            response.run(self._server.application, environ)
         finally:
             tally.ended += 1
             tally.cut += response.is_cut
-            tally.request_ns.add(time.monotonic_ns() - began_ns)
+            took_ns = time.monotonic_ns() - began_ns
+            tally.request_ns.add(took_ns)
+            if self._server.access_log is not None:
+                self._server.access_log.add(head, environ, response, self._wire.sent_bytes, took_ns)
             self._count(head.method, response.code)
+            requestid.end()
         if response.is_cut:
             return False
         if response.keeps_alive and body.drain(options.drain_limit, options.drain_timeout_s):

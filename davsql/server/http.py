@@ -14,6 +14,7 @@ from typing import Any
 from cheroot.server import HTTPServer
 
 from davsql.counters import HttpTally, PerThread
+from davsql.server.access_log import AccessLog
 from davsql.server.connection import Connection, as_connection
 from davsql.server.environ import base_environ
 from davsql.server.options import ServerOptions
@@ -42,16 +43,19 @@ class HttpServer(HTTPServer):
         bind: tuple[str, int] | socket.socket,
         application: Application,
         options: ServerOptions | None = None,
+        access_log: AccessLog | None = None,
     ) -> None:
         """Nothing is opened.
 
         Args:
             bind: the address; or a socket that is bound already, which others may have too.
+            access_log: gets a line for each request.
         """
         self.options = options or ServerOptions()
         self._listener = bind if isinstance(bind, socket.socket) else None
         super().__init__(bind.getsockname()[:2] if isinstance(bind, socket.socket) else bind, None, minthreads=1)
         self.application = application
+        self.access_log = access_log
         self.requests = WorkerPool(self)
         self.timeout = self.options.timeout_s  # type: ignore[assignment]  # the stubs want int
         self.request_queue_size = self.options.backlog

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from davsql.errors import DavsqlError, IncompleteBody, MalformedBody
+from davsql.requestid import HEADER, current
 from davsql.server.body import Body
 from davsql.server.head import RequestHead
 from davsql.server.options import ServerOptions
@@ -42,6 +43,7 @@ class Response:
         self.code = ""  # the status that was sent
         self.is_started = False  # bytes of it were sent
         self.is_cut = False  # it must not look whole
+        self.head_end = 0  # bytes that were sent on the connection with its head; those beyond are its body
         self._head = head
         self._body = body
         self._wire = wire
@@ -162,10 +164,13 @@ class Response:
                 self.keeps_alive = False
                 self._wire.is_answer_ended_by_close = True
         self._add_connection(lines)
+        if request_id := current():
+            lines.append(f"{HEADER}: {request_id}")
         framed = self._framed(data) if self._has_body and data else ()
         text = f"HTTP/1.1 {self._status}\r\n" + "\r\n".join(lines) + "\r\n\r\n"
         encoded = text.encode("latin-1")
         self.is_started = True
+        self.head_end = self._wire.sent_bytes + len(encoded)
         self._wire.send(encoded, *framed)
 
     def _render_headers(self, headers: Headers, *, is_bodiless: bool) -> tuple[list[str], int | None]:
@@ -228,7 +233,8 @@ class Response:
         else:
             self.is_started = True
             self.code = status[:3]
-            self._wire.send(error_answer(status, text, is_head=self._head.method == "HEAD"))
+            extra = f"{HEADER}: {current()}\r\n"
+            self._wire.send(error_answer(status, text, is_head=self._head.method == "HEAD", extra=extra))
 
     def _cut(self) -> None:
         self.keeps_alive = False

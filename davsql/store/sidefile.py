@@ -2,7 +2,8 @@
 
 What it holds is its owner's business (accounts/ keeps one). Only the owner of the file may read it, and nobody else may
 write to its folder: who can exchange the file could let himself in.
-Rule 1: a write is one transaction, BEGIN IMMEDIATE to COMMIT (synchronous=FULL), and takes no time worth naming.
+Rule 1: a write is one transaction, BEGIN IMMEDIATE to COMMIT, and takes no time worth naming. It survives a kill, and
+        a power cut too unless its kind says that its owner calls `sync`.
 Rule 2: connections are opened after a fork, and never shared across one.
 Threads: any.
 """
@@ -36,6 +37,7 @@ class Kind(NamedTuple):
     application_id: int
     version: int  # of the schema
     schema: str  # SQL that makes an empty one
+    is_synced: bool = True  # each write; False: its owner calls `sync`
 
 
 class SideFile:
@@ -123,6 +125,13 @@ class SideFile:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
 
+    def sync(self) -> None:
+        """Make what was written survive a power cut: a checkpoint syncs the WAL (https://www.sqlite.org/wal.html)."""
+        with self._writing, translated():
+            if self._writer is None:
+                self._writer = self._open()
+            self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
     def close(self) -> None:
         """Close it; nothing may be under way."""
         while self._idle:
@@ -147,7 +156,7 @@ class SideFile:
             self._require_kind(connection)
             protect(connection)
             set_pragma(connection, "foreign_keys", 1)
-            set_pragma(connection, "synchronous", 2)
+            set_pragma(connection, "synchronous", 2 if self._kind.is_synced else 1)
             set_pragma(connection, "cache_size", -CACHE_KIB)
         except BaseException:
             connection.close()

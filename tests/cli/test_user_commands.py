@@ -18,6 +18,8 @@ from tests.cli.conftest import Outcome, RunDavsql
 from tests.cli.test_serve import STOP_TIMEOUT_S, serving
 from tests.http_client import request
 
+AUDIT = ["davsql-audit.db", "davsql-audit.key", "davsql-audit.key.head"]
+
 
 def add_user(davsql: RunDavsql, monkeypatch: pytest.MonkeyPatch, name: str, *arguments: str) -> Outcome:
     """`davsql user add` with PASSWORD on standard input."""
@@ -33,7 +35,7 @@ def test_user_add__makes_a_private_file_and_lists_what_is_in_it(
     assert "made an account file: davsql-accounts.db" in outcome.err
     file = tmp_path / "davsql-accounts.db"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600 or os.name == "nt"
-    assert list(tmp_path.iterdir()) == [file]
+    assert sorted(each.name for each in tmp_path.iterdir()) == [file.name, *AUDIT]
     assert davsql("user", "list").out == "ann, groups: admins family, never logged in\n"
     again = add_user(davsql, monkeypatch, "Ann")
     assert again.code == 1
@@ -106,7 +108,7 @@ def test_commands__change_accounts(davsql: RunDavsql, monkeypatch: pytest.Monkey
     assert changed.out == "changed the password of ann\n"
     assert davsql("user", "remove", "ann", "--accounts", "a.db").out == "removed ann and 0 tokens\n"
     assert davsql("user", "remove", "ann", "--accounts", "a.db").code == 1
-    assert [file.name for file in tmp_path.iterdir()] == ["a.db"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.db", *AUDIT]
 
 
 def test_account_file__is_that_of_the_configuration(
@@ -213,7 +215,7 @@ def test_serve__follows_changes_of_accounts_at_once(
     assert "Traceback" not in err
     assert PASSWORD not in err
     assert "login failed: address=127.0.0.1 user=ann" in err
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["davsql-accounts.db", "davsql.db"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["davsql-accounts.db", *AUDIT, "davsql.db"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
