@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 
 NEXT_REQUEST_WAIT_S = 0.004  # a client that is at work sends its next request within this
 REQUESTS_IN_A_ROW = 8  # of one connection, while others wait for a thread: changing is dear
-BUSY_LINGER_S = 0.1
 
 
 class Connection(HTTPConnection):
@@ -88,12 +87,13 @@ class Connection(HTTPConnection):
             self._wire.prepend(data)
         return data != b""
 
-    def refuse_busy(self) -> None:
-        """Answer 503 without reading the request, and close."""
+    def refuse_busy(self, linger_s: float) -> None:
+        """Answer 503 without reading the request, and close after the client has had this time to read it."""
         retry = "Retry-After: 2\r\n"
         self._wire.try_send(error_answer("503 Service Unavailable", "too many requests at the moment", extra=retry))
         self._count("", "503")
-        self._wire.linger(BUSY_LINGER_S)
+        if linger_s:
+            self._wire.linger(linger_s)
         self.close()
 
     def communicate(self) -> bool:

@@ -27,6 +27,7 @@ if sys.platform != "win32":
 log = logging.getLogger(__name__)
 
 REFUSALS_MAX = 100  # connections that wait for their 503; beyond, they are closed without one
+BUSY_LINGER_S = 0.1  # for the last one who waits: in a crowd nobody may be kept waiting
 NO_DESCRIPTOR_PAUSE_S = 0.2
 
 
@@ -62,7 +63,7 @@ class HttpServer(HTTPServer):
         self.keep_alive_conn_limit = self.options.keep_alive_connections
         self.shutdown_timeout = self.options.shutdown_timeout_s  # type: ignore[assignment]
         self.connections_open: set[Connection] = set()
-        self.connections_max = _connections_max(self.options.connections_max)
+        self.connections_max, self._refusals_max = _within_descriptors(self.options.connections_max)
         self.base_environ: dict[str, Any] = {}
         self.tallies = PerThread(HttpTally)
         self._stop_lock = threading.Lock()
@@ -126,7 +127,7 @@ class HttpServer(HTTPServer):
                 self.put_conn(conn)  # to a thread if a request is there, else to the selector
             else:
                 conn.close()
-        elif self._unservicable_conns.qsize() > REFUSALS_MAX and self.requests.qsize >= self.options.queue_size:
+        elif self._unservicable_conns.qsize() > self._refusals_max and self.requests.qsize >= self.options.queue_size:
             conn.close()
         else:
             super().process_conn(conn)
@@ -150,7 +151,7 @@ class HttpServer(HTTPServer):
         log.log(level, "%s", msg, exc_info=error if traceback else None)
 
     def _refuse(self, conn: Connection) -> None:
-        if self._unservicable_conns.qsize() > REFUSALS_MAX:
+        if self._unservicable_conns.qsize() > self._refusals_max:
             conn.close()
         else:
             self._unservicable_conns.put(conn)
@@ -161,12 +162,17 @@ class HttpServer(HTTPServer):
             connection = as_connection(self._unservicable_conns.get())
             if connection is None:
                 return
-            connection.refuse_busy()
+            connection.refuse_busy(0.0 if self._unservicable_conns.qsize() else BUSY_LINGER_S)
 
 
-def _connections_max(wanted: int) -> int:
-    """No more than the process has descriptors for, with a reserve for the store."""
+def _within_descriptors(wanted: int) -> tuple[int, int]:
+    """Connections to serve and connections to refuse at one time: the process may have so many descriptors, and the
+    store needs some.
+    """
     if sys.platform == "win32":
-        return wanted
+        return wanted, REFUSALS_MAX
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return wanted if limit == resource.RLIM_INFINITY else max(1, min(wanted, limit - max(32, limit // 4)))
+    if limit == resource.RLIM_INFINITY:
+        return wanted, REFUSALS_MAX
+    reserve = max(32, limit // 4)
+    return max(1, min(wanted, limit - reserve)), min(REFUSALS_MAX, reserve // 4)

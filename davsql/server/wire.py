@@ -18,6 +18,8 @@ RECEIVE_BYTES = 64 * 1024  # one read of heads and chunk lines
 JOIN_LIMIT = 64 * 1024  # below this, copying parts together is cheaper than a scattered send
 LINGER_DRAIN_BYTES = 64 * 1024 * 1024  # what a closing connection reads away at most so that no RST hides the answer
 
+SEND_SLICE_S = 5.0  # between two looks at a client that takes its answer slowly
+
 HAS_KERNEL_TIMEOUTS = sys.platform == "linux"
 
 
@@ -41,7 +43,7 @@ class Wire:
         self.is_answer_ended_by_close = False  # HTTP/1.0: a FIN would make a part of the answer look whole
         if HAS_KERNEL_TIMEOUTS:
             sock.settimeout(None)
-            self._set_kernel_timeout(socket.SO_SNDTIMEO, options.stall_timeout_s)
+            self._set_kernel_timeout(socket.SO_SNDTIMEO, min(options.stall_timeout_s, SEND_SLICE_S))
 
     # --- in -------------------------------------------------------------------------------------------------------
 
@@ -126,30 +128,37 @@ class Wire:
 
     def _send_parts(self, parts: tuple[bytes, ...]) -> None:
         size = sum(map(len, parts))
-        if size <= JOIN_LIMIT or not hasattr(self._socket, "sendmsg"):
-            data = parts[0] if len(parts) == 1 else b"".join(parts)
-            sent = self._socket.send(data)
-            self.sent_bytes += sent
-            if sent == size:
-                return
-        else:
-            sent = self._socket.sendmsg(parts)
-            self.sent_bytes += sent
-            if sent == size:
-                return
-            data = b"".join(parts)
-        self._send_rest(memoryview(data)[sent:])
+        began = time.monotonic()
+        try:
+            if size <= JOIN_LIMIT or not hasattr(self._socket, "sendmsg"):
+                sent = self._socket.send(parts[0] if len(parts) == 1 else b"".join(parts))
+            else:
+                sent = self._socket.sendmsg(parts)
+        except BlockingIOError:
+            sent = 0
+        self.sent_bytes += sent
+        if sent < size:
+            self._send_rest(memoryview(b"".join(parts))[sent:], began)
 
-    def _send_rest(self, rest: memoryview) -> None:
-        """A send that came back early: the client is slow or the send timeout passed once."""
-        started, sent_total = time.monotonic(), 0
+    def _send_rest(self, rest: memoryview, began: float) -> None:
+        """A send that came back early: the client is slow, and takes its time in slices of the kernel's timeout.
+
+        What the first send gave to the system's buffer does not count: the client may not have taken it.
+        """
+        moved, sent_total = began, 0
         while rest:
-            sent = self._socket.send(rest)
+            try:
+                sent = self._socket.send(rest)
+            except BlockingIOError:
+                sent = 0
             rest = rest[sent:]
             sent_total += sent
             self.sent_bytes += sent
-            waited_s = time.monotonic() - started
-            if waited_s > self._options.rate_grace_s and sent_total < self._options.rate_min * waited_s:
+            now = time.monotonic()
+            moved = now if sent else moved
+            waited_s = now - began
+            is_slow = waited_s > self._options.rate_grace_s and sent_total < self._options.rate_min * waited_s
+            if (rest and is_slow) or now - moved >= self._options.stall_timeout_s:
                 raise TimeoutError("the client takes the answer too slowly")
 
     def try_send(self, data: bytes) -> None:

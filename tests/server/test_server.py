@@ -250,3 +250,35 @@ def test_run__returns_when_stopped_and_calls_on_stop() -> None:
     server.stop()
     thread.join(10)
     assert stopped == ["store"]
+
+
+@pytest.mark.parametrize("pause_s", [30.0, 0.05])
+def test_timeout__a_client_that_takes_nothing_or_next_to_nothing_is_cut(pause_s: float) -> None:
+    def application(environ: dict[str, Any], start_response: Any) -> Any:
+        start_response("200 OK", [("Content-Length", "100000000")])
+        return iter([b"a" * 1_000_000] * 100)
+
+    with (
+        served(application, replace(QUICK, rate_grace_s=0.4, rate_min=2_000_000_000)) as live,
+        live.connect() as client,
+    ):
+        client.sendall(request("GET /"))
+        eventually(lambda: live.http.connections_open)
+        deadline = time.monotonic() + 10
+        while live.http.connections_open and time.monotonic() < deadline:
+            if pause_s < 1:
+                client.recv(1000)
+            time.sleep(min(pause_s, 0.1))
+        assert not live.http.connections_open
+
+
+def test_crowd__refusals_keep_nobody_waiting() -> None:
+    with served(Recorder(), replace(QUICK, connections_max=2, header_timeout_s=30)) as live:
+        crowd = [live.connect() for _ in range(60)]
+        for client in crowd:
+            client.sendall(b"GET / HT")
+        started = time.monotonic()
+        assert status_of(live.exchange(request("GET /"))) == 503
+        assert time.monotonic() - started < 2, "60 times a tenth of a second"
+        for client in crowd:
+            client.close()
