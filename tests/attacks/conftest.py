@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,3 +48,38 @@ def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
         for path in ("/f", "/g", "/c/h"):
             assert server.request("PUT", path, CONTENT).status == 201
         yield Victim(store, server, tree(store))
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """`davsql serve` as a process of its own."""
+
+    pid: int
+    address: tuple[str, int]
+    output: Path  # all that it says
+
+
+@contextmanager
+def started(folder: Path, *arguments: str, first: str = "true") -> Iterator[Started]:
+    """Serve in a folder, after what a shell does first (`umask 0`, say), until the block ends, and end well."""
+    output = folder / "output"
+    command = ["sh", "-c", f'{first} && exec "$@"', "sh", sys.executable, "-m", "davsql", "serve", *arguments]
+    with (
+        output.open("wb") as out,
+        subprocess.Popen(
+            command, cwd=folder, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+        ) as process,
+    ):
+        try:
+            deadline = time.monotonic() + 30
+            while "Ctrl-C" not in (said := output.read_text(encoding="utf-8")):
+                assert process.poll() is None, said
+                assert time.monotonic() < deadline, said
+                time.sleep(0.02)
+            found = re.search(r"serving .* on http://127\.0\.0\.1:(\d+)/", said)
+            assert found is not None
+            yield Started(process.pid, ("127.0.0.1", int(found[1])), output)
+            process.terminate()
+            assert process.wait(30) == 0, output.read_text(encoding="utf-8")
+        finally:
+            process.kill()
