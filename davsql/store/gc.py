@@ -73,10 +73,17 @@ DELETE_EXPIRED_LOCKS = (
     "DELETE FROM locks WHERE lock_id IN (SELECT lock_id FROM locks WHERE expires_at <= :now LIMIT :limit)"
 )
 
+SHORTEN_LOCKS = """
+UPDATE locks SET expires_at = :now + timeout_s * 1000000000 WHERE lock_id IN (
+  SELECT lock_id FROM locks WHERE expires_at > :now AND expires_at > :now + timeout_s * 1000000000 LIMIT :limit
+)
+"""
+
 
 def remove_expired_locks(tx: WriteTx, limit: int) -> int:
-    """Remove locks that ended by themselves."""
-    return tx.change(DELETE_EXPIRED_LOCKS, {"now": tx.now, "limit": limit})
+    """Remove locks that ended by themselves; where the clock was set back, none lasts longer than was granted."""
+    found = {"now": tx.now, "limit": limit}
+    return tx.change(DELETE_EXPIRED_LOCKS, found) + tx.change(SHORTEN_LOCKS, found)
 
 
 ORPHANED_BLOBS = """

@@ -324,6 +324,22 @@ def test_remove_expired_locks__is_bounded_and_exact(store: Store, clock: Clock) 
     assert count(store, "locks") == 1
 
 
+@pytest.mark.parametrize("days", [-10, 10])
+def test_remove_expired_locks__after_a_jump_of_the_clock_none_lasts_longer_than_granted(
+    store: Store, clock: Clock, days: int
+) -> None:
+    etag = put(store, "/f", b"x").node.etag
+    lock(store, "/f", timeout_s=60)
+    clock.advance(days * 86_400)
+    store.write(lambda tx: gc.remove_expired_locks(tx, 100))
+    assert store.write(lambda tx: gc.remove_expired_locks(tx, 100)) == 0
+    assert store.node(at("/f")).etag == etag
+    clock.advance(61)
+    store.write(lambda tx: gc.remove_expired_locks(tx, 100))
+    assert count(store, "locks") == 0
+    assert put(store, "/f", b"y").node.etag != etag
+
+
 def test_gc__never_touches_the_root(store: Store) -> None:
     assert remove_detached(store) == 0
     with store.snapshot() as view:
