@@ -16,6 +16,7 @@ from davsql.accounts.gate import Gate
 from davsql.accounts.options import AccountOptions
 from davsql.accounts.users import list_users
 from davsql.cli.printing import printable
+from davsql.cli.secrecy import keep_memory_private
 from davsql.cli.target import load_config
 from davsql.config import Config
 from davsql.errors import AccountError, ConfigError, NotFound
@@ -114,5 +115,6 @@ def open_served(stack: ExitStack, file: Path, options: AccountOptions) -> SideFi
 
 
 def open_gate(stack: ExitStack, file: Path, options: AccountOptions, on_failure: Callable[[str, str], object]) -> Gate:
-    """The gate of one process of a server; raises as `open_served` does."""
+    """The gate of one process of a server, which from now on holds passwords; raises as `open_served` does."""
+    keep_memory_private()
     return Gate(open_served(stack, file, options), options, on_failure=on_failure)

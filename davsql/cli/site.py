@@ -18,7 +18,6 @@ from davsql.cli.monitoring import announcement, start_admin
 from davsql.cli.printing import printable
 from davsql.cli.replicas import open_share, open_share_of_worker
 from davsql.cli.rules import quotas_of
-from davsql.cli.secrecy import keep_memory_private
 from davsql.cli.target import tell_of_migration
 from davsql.config import Config, ShareOptions
 from davsql.dav.access import ShareRules
@@ -101,7 +100,6 @@ class Site:
 
     def open(self, stack: ExitStack) -> Watched:
         """All stores, looked after by this process; `stack` ends maintenance, then the stores, then replicas."""
-        keep_memory_private()
         stores: dict[str, Store] = {}
         replicas: dict[str, Callable[[], ReplicaStatus]] = {}
         for share in self.shares:
@@ -149,7 +147,6 @@ class Site:
 
     def work(self, listener: socket.socket, link: Link) -> None:
         """Serve requests until the link says stop."""
-        keep_memory_private()
         with ExitStack() as stack:
             stores = {
                 share.mount: stack.enter_context(open_share_of_worker(share, self.configuration))
