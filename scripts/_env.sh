@@ -21,23 +21,14 @@ root_prefix() {
     fi
 }
 
-POLICY=/usr/sbin/policy-rc.d
-
-# Install Debian packages, without starting the services that some bring; fails when that is not possible here.
+# Install Debian packages; fails when that is not possible here.
 apt_install() {
-    local prefix made='' code=0
+    local prefix
     command -v apt-get >/dev/null || return 1
     prefix=$(root_prefix) || return 1
     say "installing $* (apt-get)"
     "$prefix" apt-get update -qq >&2 || say "apt-get update failed; trying with the lists there are"
-    if [ ! -e "$POLICY" ]; then
-        made=yes
-        printf '#!/bin/sh\nexit 101\n' | "$prefix" tee "$POLICY" >/dev/null
-        "$prefix" chmod 755 "$POLICY"
-    fi
-    "$prefix" DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >/dev/null || code=$?
-    [ -z "$made" ] || "$prefix" rm "$POLICY"
-    return "$code"
+    "$prefix" DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >/dev/null
 }
 
 # Print a Python of version 3.11 or later.

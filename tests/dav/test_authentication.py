@@ -282,3 +282,10 @@ def test_destination__may_have_the_names_that_clients_know(serve: Serve) -> None
         said = {"X_Forwarded_For": CLIENT, "X_Forwarded_Proto": "https", "X_Forwarded_Host": "other.example"}
         assert copy("https://other.example/b", **said) == 204
         assert copy("/b") == 204
+
+
+def test_authentication__comes_before_the_body_is_asked_for(server: LiveServer) -> None:
+    reply = server.exchange(
+        b"PUT /f HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
+    )
+    assert reply.startswith(b"HTTP/1.1 401 ")

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from tests.fuzz.hostile import ATTACKS
 from tests.fuzz.target import Target, Vitals, attacked
 
-EXAMPLES = 200  # of one kind, before the server is looked at and the next kind has its turn
+EXAMPLES = 100  # of one kind, before the server is looked at and the next kind has its turn
 WARM_ROUNDS = 2  # of each kind, before growth counts
 GROWTH_MAX = Vitals(memory_mib=48, descriptors=24, threads=24)
 

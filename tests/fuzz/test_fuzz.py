@@ -10,7 +10,7 @@ import pytest
 from tests.fuzz.rounds import attack
 
 SEED = 20_261_123  # always the same here; the script takes others
-FOR_S = 12.0
+FOR_S = 8.0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at the server in /proc")
