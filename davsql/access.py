@@ -75,6 +75,10 @@ class Access:
         """Whether something below `path` may be read."""
         return any(Right.READ in rights for _, rights in self._below(path))
 
+    def shows(self, path: DavPath, *, is_collection: bool) -> bool:
+        """Whether the principal may know of the resource at `path`."""
+        return self.may(Right.READ, path) or (is_collection and self.is_passage(path))
+
     def exceptions(self, path: DavPath, right: Right) -> list[Keys]:
         """The outermost paths below `path`, relative to it, that lack `right`."""
         found: list[Keys] = []

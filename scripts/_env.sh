@@ -21,14 +21,23 @@ root_prefix() {
     fi
 }
 
-# Install Debian packages; fails when that is not possible here.
+POLICY=/usr/sbin/policy-rc.d
+
+# Install Debian packages, without starting the services that some bring; fails when that is not possible here.
 apt_install() {
-    local prefix
+    local prefix made='' code=0
     command -v apt-get >/dev/null || return 1
     prefix=$(root_prefix) || return 1
     say "installing $* (apt-get)"
     "$prefix" apt-get update -qq >&2 || say "apt-get update failed; trying with the lists there are"
-    "$prefix" DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >/dev/null
+    if [ ! -e "$POLICY" ]; then
+        made=yes
+        printf '#!/bin/sh\nexit 101\n' | "$prefix" tee "$POLICY" >/dev/null
+        "$prefix" chmod 755 "$POLICY"
+    fi
+    "$prefix" DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >/dev/null || code=$?
+    [ -z "$made" ] || "$prefix" rm "$POLICY"
+    return "$code"
 }
 
 # Print a Python of version 3.11 or later.

@@ -150,9 +150,8 @@ class AuditLog:
         """Sync what is committed, then let the head name it; never past an end that was cut off."""
         with self._file.snapshot() as tx:
             last = last_of(tx)
-        if last.seq == self._synced:
+        if last.seq == self._synced or not self._file.sync():
             return
-        self._file.sync()
         before = self._key.head() or Head()
         after = before._replace(seq=last.seq, mac=last.mac)
         with self._key.prepared(after) as part, self._file.write() as tx:  # one process at a time: it only grows

@@ -7,6 +7,7 @@ Who is named nowhere has no rights.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -15,6 +16,7 @@ from operator import or_
 from typing import Literal
 
 from davsql.access import FULL_ACCESS, Access, Keys, Right
+from davsql.accounts.names import is_name, name_key
 from davsql.errors import InvalidPath, NameTooLong
 from davsql.model import Principal
 from davsql.paths import DavPath, checked_name, lookup_key
@@ -43,17 +45,21 @@ class Named:
     groups: tuple[str, ...] = ()
 
     def require_names(self) -> None:
-        """Raises: ValueError: nobody is named."""
+        """Raises: ValueError: nobody is named, or somebody by what can be no name; the message begins with the key."""
         if not self.users and not self.groups:
             raise ValueError("users or groups is missing: it is about nobody")
+        for key, names in (("users", self.users), ("groups", self.groups)):
+            for name in names:  # a rule that takes something away must not miss its user by a typing error
+                if not is_name(unicodedata.normalize("NFC", name)) and (key, name) != ("users", EVERYBODY):
+                    raise ValueError(f"{key}: {name!r} is no name")
 
     def kind_for(self, principal: Principal) -> Kind:
         """How the principal is named."""
         if principal.name is None:
             return Kind.NOBODY
-        if lookup_key(principal.name) in map(lookup_key, self.users):
+        if name_key(principal.name) in map(name_key, self.users):
             return Kind.USER
-        if set(map(lookup_key, principal.groups)) & set(map(lookup_key, self.groups)):
+        if set(map(name_key, principal.groups)) & set(map(name_key, self.groups)):
             return Kind.GROUP
         return Kind.EVERYBODY if EVERYBODY in self.users else Kind.NOBODY
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from davsql import errors
+from davsql.access import FULL_ACCESS, Access
 from davsql.dav.multistatus import error_body
 from davsql.dav.responses import HttpError, Response
 
@@ -61,12 +62,17 @@ RULES: dict[type[errors.DavsqlError], Rule] = {
 }
 
 
-def as_http_error(error: errors.DavsqlError, share: Share | None) -> HttpError:
-    """The HTTP error that `error` means for a request to `share`."""
+def as_http_error(error: errors.DavsqlError, share: Share | None, access: Access = FULL_ACCESS) -> HttpError:
+    """The HTTP error that `error` means for a request to `share`, told to whoever has `access`."""
     rule = next((RULES[kind] for kind in type(error).__mro__ if kind in RULES), _INTERNAL)
     hrefs: tuple[str, ...] = ()
     if isinstance(error, errors.Locked) and share is not None:
-        hrefs = tuple(share.href(lock.root, is_collection=lock.is_collection) for lock in error.locks)
+        # Who may write where he may not read learns that there is a lock, and not on what.
+        hrefs = tuple(
+            share.href(lock.root, is_collection=lock.is_collection)
+            for lock in error.locks
+            if access.shows(lock.root, is_collection=lock.is_collection)
+        )
     message = str(error) if rule.message is None else rule.message
     headers = rule.headers
     if error.retry_after_s is not None:

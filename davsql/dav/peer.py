@@ -19,9 +19,11 @@ from davsql.requestid import adopt
 log = logging.getLogger(__name__)
 
 PROXIED_KEY = "davsql.is_proxied"  # environ key: the connection comes from a trusted proxy
+UNNAMED_KEY = "davsql.is_unnamed"  # environ key: a trusted proxy speaks for a client and does not say which
 PUBLIC_URL_KEY = "davsql.public_url"
 
-_FORWARDED_PAIR = re.compile(r'\s*([A-Za-z]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^\s;,"]*)\s*')
+_FORWARDED_PAIR = re.compile(r'[ \t]*([A-Za-z]+)=("(?:[^"\\]|\\.)*"|[^\s;,"]*)[ \t]*(?:;|\Z)')
+_FORWARDING = ("HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO")
 _HOST = re.compile(r"[A-Za-z0-9._~-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 _PUBLIC_URL = re.compile(rf"https?://({_HOST.pattern})/?")
 _PORT = re.compile(r":\d*$")
@@ -79,6 +81,7 @@ class Peers:
         environ["REMOTE_ADDR"] = peer
         environ[PUBLIC_URL_KEY] = self._public_url
         environ[PROXIED_KEY] = is_proxied = peer in self._trusted
+        environ[UNNAMED_KEY] = False
         if not is_proxied:
             self._warn_of_untrusted(environ, peer)
             return
@@ -86,6 +89,8 @@ class Peers:
         hop = self._client(self._hops(environ))
         if hop.address is not None:
             environ["REMOTE_ADDR"] = hop.address
+        else:
+            environ[UNNAMED_KEY] = any(key in environ for key in _FORWARDING)
         if hop.scheme in ("http", "https"):
             environ["wsgi.url_scheme"] = hop.scheme
         if hop.host is not None and _HOST.fullmatch(hop.host):
@@ -139,7 +144,8 @@ class Peers:
 
 def is_private(environ: Mapping[str, Any]) -> bool:
     """Whether nobody can listen between the client and this server, as far as it can be told here."""
-    return environ.get("wsgi.url_scheme") == "https" or is_local(environ["REMOTE_ADDR"])
+    is_here = is_local(environ["REMOTE_ADDR"]) and not environ[UNNAMED_KEY]
+    return is_here or environ.get("wsgi.url_scheme") == "https"
 
 
 def _bare(host: str) -> str:
@@ -156,16 +162,29 @@ def _last(environ: Mapping[str, Any], key: str) -> str | None:
 
 
 def _forwarded(text: str) -> Iterator[_Hop]:
-    """The elements of a Forwarded header (RFC 7239 4); one that cannot be read tells nothing."""
-    for element in re.findall(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+', text):
-        pairs: dict[str, str] = {}
-        for part in re.findall(r'(?:[^;"]|"(?:[^"\\]|\\.)*")+', element):
-            match = _FORWARDED_PAIR.fullmatch(part)
-            if match is not None:
-                value = match[2]
-                pairs[match[1].lower()] = re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
+    """The elements of a Forwarded header (RFC 7239 4); one that cannot be read tells nothing.
+
+    A comma ends an element even in quotes, where no address, scheme or host has one: else a client could open a quote
+    that swallows what the proxy writes after it.
+    """
+    for element in text.split(","):
+        pairs = _pairs(element)
         scheme = pairs.get("proto")
         yield _Hop(_address(pairs.get("for", "")), scheme and scheme.lower(), pairs.get("host"))
+
+
+def _pairs(element: str) -> dict[str, str]:
+    """Names and values of one element; none where anything in it is malformed."""
+    pairs: dict[str, str] = {}
+    position = 0
+    while position < len(element):
+        match = _FORWARDED_PAIR.match(element, position)
+        if match is None:
+            return {}
+        value = match[2]
+        pairs[match[1].lower()] = re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
+        position = match.end()
+    return pairs
 
 
 def _address(text: str) -> str | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from wsgidav.dav_provider import DAVProvider
 
+from davsql.access import FULL_ACCESS
 from davsql.dav.errors import as_http_error, error_response, internal_error
 from davsql.dav.homes import Homes
 from davsql.dav.methods import copymove, delete, get, lock, mkcol, options, propfind, proppatch, put, unlock
@@ -67,7 +68,8 @@ class AnsweringProvider(DAVProvider):  # type: ignore[misc]  # WsgiDAV has no ty
         except DavsqlError as error:
             if isinstance(error, StoreDamaged):
                 log.error("%s %s: %s", environ["REQUEST_METHOD"], environ[PATH_KEY], error)  # noqa: TRY400
-            return error_response(self._with_allow(as_http_error(error, self.share), environ))
+            access = FULL_ACCESS if self.share is None else self.share.access_of(environ)
+            return error_response(self._with_allow(as_http_error(error, self.share, access), environ))
         except Exception:
             log.exception("%s %r failed", environ["REQUEST_METHOD"], environ[PATH_KEY])
             return error_response(internal_error())

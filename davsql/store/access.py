@@ -13,16 +13,14 @@ from davsql.access import Access, Keys, Right
 from davsql.errors import NotAllowed, NotFound
 from davsql.model import NO_NODES, Inode, Node, Nodes
 from davsql.paths import DavPath
-from davsql.store.nodes import Chain, Stamp, descendants, insert_node, members, page_of, path_of, resolve
+from davsql.store.nodes import Chain, Stamp, descendants, insert_node, members, page_of, path_of, place_of, resolve
 from davsql.store.transaction import ReadTx, WriteTx
 
 
 def seen(chain: Chain, access: Access) -> Node | None:
     """The chain's target, if the principal may know of it."""
     node = chain.target
-    if node is None or access.may(Right.READ, chain.path):
-        return node
-    return node if node.is_collection and access.is_passage(chain.path) else None
+    return node if node is not None and access.shows(chain.path, is_collection=node.is_collection) else None
 
 
 def require_seen(chain: Chain, access: Access) -> Node:
@@ -118,7 +116,9 @@ def members_seen(tx: ReadTx, parent: Inode, access: Access, *, after: str = "", 
     """As `nodes.members`, without what the principal may not know of."""
     if access.is_full:
         return members(tx, parent, after=after, limit=limit)
-    path = path_of(tx, parent)
+    path, is_detached = place_of(tx, parent)
+    if is_detached:  # deleted between two pages: it has no path any more by which its members could be judged
+        return NO_NODES
     keys = access.member_keys(path)
     bindings = {"parent": parent, "limit": limit, "passages": _json(keys.passages)}
     if Right.READ in access.rights(path):

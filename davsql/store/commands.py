@@ -14,6 +14,7 @@ from davsql.errors import (
     AlreadyExists,
     ForbiddenTarget,
     IsCollection,
+    NotFound,
     OverwriteRefused,
     StoreBusy,
     StoreUnavailable,
@@ -285,11 +286,13 @@ def unlock(tx: WriteTx, target: DavPath, token: str, guard: Guard) -> None:
     """End a lock (RFC 4918 9.11).
 
     Raises:
-        NotFound, LockTokenMismatch, LockNotOwned.
+        NotAllowed, NotFound, LockTokenMismatch, LockNotOwned.
     """
+    access.require(target, guard.access, Right.WRITE)  # else a token that may only read could end its owner's locks
     chain = nodes.resolve(tx, target)
-    access.require_seen(chain, guard.access)
-    locks.delete_lock(tx, chain, token, guard.principal)
+    if chain.target is None:
+        raise NotFound(f"{target} does not exist")
+    locks.delete_lock(tx, chain, token, guard)
 
 
 def _require_new_member(tx: ReadTx, chain: Chain, guard: Guard, options: StoreOptions) -> None:

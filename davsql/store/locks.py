@@ -11,8 +11,10 @@ import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from davsql.access import Right
 from davsql.errors import LockConflict, Locked, LockNotOwned, LockTokenMismatch, PreconditionFailed, TooManyLocks
 from davsql.model import Guard, Inode, Lock, LockRequest, LockResult, LockScope, Node, NodeType
+from davsql.store import access
 from davsql.store.nodes import Chain, path_of
 from davsql.store.transaction import ReadTx, WriteTx
 
@@ -188,11 +190,12 @@ def refresh_lock(tx: WriteTx, chain: Chain, timeout_s: int, guard: Guard) -> Loc
     Raises:
         PreconditionFailed: no lock that covers the resource has that token.
         LockNotOwned: it is somebody else's.
+        NotAllowed: its root may not be changed.
     """
     covering = locks_covering(tx, chain)
     for lock in covering:
         if lock.token in guard.preconditions.tokens:
-            _require_owner(lock, guard.principal)
+            _require_own(lock, guard)
             expires_at = tx.now + timeout_s * NS_PER_S
             tx.change(REFRESH_LOCK, {"timeout_s": timeout_s, "expires_at": expires_at, "token": lock.token})
             refreshed = lock._replace(timeout_s=timeout_s, expires_at=expires_at)
@@ -203,24 +206,27 @@ def refresh_lock(tx: WriteTx, chain: Chain, timeout_s: int, guard: Guard) -> Loc
 DELETE_LOCK = "DELETE FROM locks WHERE token = ?"
 
 
-def delete_lock(tx: WriteTx, chain: Chain, token: str, principal: str) -> None:
+def delete_lock(tx: WriteTx, chain: Chain, token: str, guard: Guard) -> None:
     """End the lock `token`, which must cover the resource (RFC 4918 9.11).
 
     Raises:
         LockTokenMismatch: it does not.
         LockNotOwned: it is somebody else's.
+        NotAllowed: its root may not be changed.
     """
     for lock in locks_covering(tx, chain):
         if lock.token == token:
-            _require_owner(lock, principal)
+            _require_own(lock, guard)
             tx.change(DELETE_LOCK, (token,))
             return
     raise LockTokenMismatch(f"no lock with this token covers {chain.path}")
 
 
-def _require_owner(lock: Lock, principal: str) -> None:
-    if lock.principal != principal:
+def _require_own(lock: Lock, guard: Guard) -> None:
+    """A token of the same user, limited to a part of what the lock covers, must not touch the lock."""
+    if lock.principal != guard.principal:
         raise LockNotOwned(f"the lock on {lock.root} belongs to another user")
+    access.require(lock.root, guard.access, Right.WRITE)
 
 
 # Expired ones too: their rows must not outlive the place of their node.

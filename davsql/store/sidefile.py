@@ -125,12 +125,19 @@ class SideFile:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
 
-    def sync(self) -> None:
-        """Make what was written survive a power cut: a checkpoint syncs the WAL (https://www.sqlite.org/wal.html)."""
+    def sync(self) -> bool:
+        """Make what was written survive a power cut: a checkpoint syncs the WAL (https://www.sqlite.org/wal.html).
+
+        False: another process makes a checkpoint at this moment, and may have begun before; try again.
+        """
         with self._writing, translated():
             if self._writer is None:
                 self._writer = self._open()
-            self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            try:
+                self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            except apsw.BusyError:
+                return False
+        return True
 
     def close(self) -> None:
         """Close it; nothing may be under way."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from davsql.dav.access import ShareRules
 from davsql.dav.provider import METHODS
 from davsql.model import Guard
 from davsql.store import commands, trees
@@ -187,7 +189,9 @@ def test_access__a_token_that_may_only_read_changes_nothing_by_any_method(filled
         body = {"PROPPATCH": set_body("<D:displayname>x</D:displayname>"), "LOCK": lock_body(), "PUT": b"x"}
         for target in ("/share/f", "/share", "/new"):
             status = filled.ask(reader, method, target, body.get(method, b""), headers).status
-            assert status in ((403, 404) if target == "/new" else (403,)), (method, target)
+            is_there_already = method == "MKCOL" and target != "/new"
+            expected = (405,) if is_there_already else (403, 404) if target == "/new" else (403,)
+            assert status in expected, (method, target)
     assert tree(store) == before
     assert filled.ask(reader, "OPTIONS", "/share").header("DAV") == "1, 3"
     assert filled.ask(reader, "OPTIONS", "/share").header("Allow") == "OPTIONS, GET, HEAD, PROPFIND"
@@ -233,7 +237,52 @@ def test_access__who_lost_the_right_to_write_cannot_keep_a_lock(filled: Site, st
     token = token_of(filled.ask(BOB, "LOCK", "/share/f", lock_body()))
     later = one_share(store, rule("/", "bob", "r"))
     assert later.ask(BOB, "LOCK", "/share/f", headers={"If": f"(<{token}>)"}).status == 403
-    assert later.ask(BOB, "UNLOCK", "/share/f", headers={"Lock-Token": f"<{token}>"}).status == 204
+
+
+@pytest.mark.parametrize("limits", [{"is_read_only": True}, {"path": at("/share/secret")}])
+def test_access__a_token_touches_no_lock_beyond_its_limits(filled: Site, limits: dict[str, Any]) -> None:
+    """Its user has the lock, and lockdiscovery tells it the lock's token; the lock covers what the token may change."""
+    limited, target = replace(ANN, **limits), "/share/secret/f"
+    token = token_of(filled.ask(ANN, "LOCK", "/share", lock_body()))
+    assert token in filled.ask(limited, "PROPFIND", target, headers={"Depth": "0"}).text
+    assert filled.ask(limited, "UNLOCK", target, headers={"Lock-Token": f"<{token}>"}).status == 403
+    assert filled.ask(limited, "LOCK", target, headers={"If": f"(<{token}>)"}).status == 403
+    assert filled.ask(ANN, "UNLOCK", target, headers={"Lock-Token": f"<{token}>"}).status == 204
+
+
+def test_access__who_may_only_write_can_end_his_lock(store: Store) -> None:
+    mkcol(store, "/box")
+    drive = one_share(store, rule("/box", "bob", "w"))
+    token = token_of(drive.ask(BOB, "LOCK", "/box/f", lock_body()))
+    assert drive.ask(BOB, "UNLOCK", "/box/f", headers={"Lock-Token": f"<{token}>"}).status == 204
+
+
+def test_access__locks_do_not_name_what_may_not_be_read(store: Store) -> None:
+    mkcol(store, "/box")
+    put(store, "/box/resignation")
+    put(store, "/mine")
+    drive = one_share(store, rule("/", "ann", "rwd"), rule("/box", "bob", "wd"), rule("/mine", "bob", "r"))
+    assert drive.ask(ANN, "LOCK", "/box/resignation", lock_body()).status == 200
+    for reply in (
+        drive.ask(BOB, "LOCK", "/box", lock_body(), {"Depth": "infinity"}),
+        drive.ask(BOB, "COPY", "/mine", headers={"Destination": "/box"}),
+    ):
+        assert (reply.status, "resignation" in reply.text) == (423, False)
+    assert "/box/resignation" in drive.ask(ANN, "DELETE", "/box").text
+
+
+def test_access__a_page_of_what_was_deleted_meanwhile_is_empty(store: Store) -> None:
+    """It has no path any more, so nothing says what in it may be read."""
+    mkcol(store, "/a")
+    put(store, "/a/hidden")
+    put(store, "/a/seen")
+    access = ShareRules("", (rule("/", "bob", "r"), rule("/a/hidden", "bob", ""))).access_of(BOB)
+    inode = store.node(at("/a")).inode
+    with store.snapshot(access) as view:
+        assert view.members(inode).names == ["seen"]
+    store.delete(at("/a"))
+    with store.snapshot(access) as view:
+        assert len(view.members(inode)) == 0
 
 
 def test_access__shares_that_show_nothing_are_not_listed(tmp_path: Path) -> None:

@@ -56,6 +56,21 @@ def test_rules__are_about_whole_names_in_lookup_form() -> None:
     assert rights([rule("/", "jose\u0301", "r")], user("jos\u00e9"), "/") == "r"
 
 
+def test_rules__find_users_and_groups_in_any_letter_case() -> None:
+    """As logins do; a rule that takes something away must not miss `Bob`."""
+    rules = [rule("/", "*", "rwd"), rule("/a", "bob", ""), rule("/b", "@staff", "")]
+    assert [rights(rules, user("Bob"), path) for path in ("/", "/a")] == ["rwd", ""]
+    assert rights(rules, user("eve", "Staff"), "/b") == ""
+
+
+@pytest.mark.parametrize("name", ["bob, eve", "", "@staff", "@*", "b:b"])
+def test_rules__name_nobody_by_what_can_be_no_name(name: str) -> None:
+    with pytest.raises(ValueError, match=r"^users: .* is no name"):
+        RuleOptions((name,), allow=())
+    with pytest.raises(ValueError, match=r"^groups: .* is no name"):
+        RuleOptions(("*",), (name,), allow=())
+
+
 def test_rules__a_home_is_its_users_and_closes_where_homes_are() -> None:
     rules = [rule("/", "*", "rwd"), rule("/home/{user}", "*", "rw")]
     assert [rights(rules, ANN, path) for path in ("/", "/home", "/home/bob/x", "/home/ann/x")] == ["rwd", "", "", "rw"]

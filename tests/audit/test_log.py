@@ -7,6 +7,8 @@ import os
 import shutil
 import signal
 import stat
+import subprocess
+import sys
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -207,6 +209,35 @@ def test_append__survives_a_kill(tmp_path: Path) -> None:
     write_rows(tmp_path, 1)
     assert len(paths(tmp_path)) >= confirmed + 1
     assert faults(tmp_path) == ()
+
+
+WAL_CKPT_LOCK = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as shm:
+    fcntl.lockf(shm, fcntl.LOCK_EX, 1, 121)  # https://www.sqlite.org/walformat.html 2.3.1
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+@posix
+def test_tend__while_another_process_makes_a_checkpoint_waits_for_the_next_time(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with opened(tmp_path) as log:
+        log.append(entry(1))
+        command = [sys.executable, "-c", WAL_CKPT_LOCK, str(tmp_path / "audit.db-shm")]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+            assert other.stdout is not None
+            other.stdout.readline()
+            log.tend()
+            assert KeyFile(tmp_path / "audit.key").head() is None
+            other.communicate()
+        log.tend()
+        head = KeyFile(tmp_path / "audit.key").head()
+        assert head is not None
+        assert head.seq == 1
+    assert caplog.records == []
 
 
 def test_append__that_fails_is_kept_and_refuses_changes_until_it_is_written(

@@ -83,6 +83,11 @@ def test_settle__takes_the_last_address_that_is_no_proxy(value: str, expected: s
         ("for=_hidden;proto=https", ("192.0.2.1", "https", "inside:8080")),
         (f'for={CLIENT};host="evil example/x"', (CLIENT, "http", "inside:8080")),
         ('for="', ("192.0.2.1", "http", "inside:8080")),
+        # What the client wrote must not swallow, or speak for, what the proxy has written after it.
+        ('for="x, for="[2001:db9::9]:47"', ("2001:db9::9", "http", "inside:8080")),
+        ('for=1.1.1.1;x="y, for="[2001:db9::9]:47";proto=http', ("2001:db9::9", "http", "inside:8080")),
+        (f'for={CLIENT};host="a;for=1.1.1.1;proto=https"', (CLIENT, "http", "inside:8080")),
+        (f'for={CLIENT};host="a, for=1.1.1.1;proto=https"', ("192.0.2.1", "http", "inside:8080")),
         (";;,,=", ("192.0.2.1", "http", "inside:8080")),
     ],
 )
@@ -119,6 +124,25 @@ def test_is_private__is_tls_or_this_machine() -> None:
     assert not is_private(settled(X, CLIENT))
     local_proxy = ProxyOptions(trusted_proxies=("127.0.0.1",))
     assert not is_private(settled(local_proxy, "127.0.0.1", x_forwarded_for=CLIENT))
+    assert is_private(settled(local_proxy, "127.0.0.1"))  # who logs in at this machine, past the proxy
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"x_forwarded_for": "unknown"},
+        {"x_forwarded_for": ""},
+        {"x_forwarded_proto": "http"},
+        {"forwarded": "for=_hidden"},
+        {"forwarded": 'for="'},
+    ],
+)
+def test_is_private__a_client_that_its_proxy_does_not_name_is_elsewhere(said: dict[str, str]) -> None:
+    """The proxy being on this machine says nothing of how the password came to it."""
+    for header in ("X-Forwarded-For", "Forwarded"):
+        options = ProxyOptions(trusted_proxies=("127.0.0.1",), forwarded_header=header)
+        assert not is_private(settled(options, "127.0.0.1", **said))
+    assert is_private(settled(options, "127.0.0.1", forwarded="for=_hidden;proto=https"))
 
 
 def test_settle__warns_once_of_a_local_proxy_that_is_not_named(caplog: pytest.LogCaptureFixture) -> None:

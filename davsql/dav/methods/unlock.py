@@ -16,7 +16,7 @@ def handle(request: Request) -> Response:
 
     Raises:
         HttpError: 400; 415 for a body (RFC 4918 8.4).
-        NotFound, LockTokenMismatch, LockNotOwned.
+        NotAllowed, NotFound, LockTokenMismatch, LockNotOwned.
     """
     request.refuse_body()
     match = _LOCK_TOKEN.fullmatch((request.header("Lock-Token") or "").strip())

@@ -1,0 +1,127 @@
+"""The recipes of config/ for proxies: TLS in front, davsql behind, and nothing is lost between them."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from davsql.dav.application import make_application
+from davsql.dav.peer import ProxyOptions
+from davsql.dav.request import DavOptions
+from davsql.store.store import Store
+from tests.accounts.account_steps import PASSWORD, basic, gate_of, new_accounts
+from tests.clients.programs import find_program
+from tests.clients.proxies import NAMES, proxy, trusting
+from tests.live_server import serving
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="the recipes are for Unix")
+
+HALF = b"x" * 1024 * 1024
+ANN = basic("ann", PASSWORD)
+
+
+@dataclass
+class Behind:
+    """davsql behind a proxy, as the proxy's clients see it and as davsql sees them."""
+
+    application: Any
+    folder: Path
+    port: int = 0
+    environ: dict[str, Any] = field(default_factory=dict)
+    has_body: threading.Event = field(default_factory=threading.Event)
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        self.environ = environ
+        body, has_body = environ["wsgi.input"], self.has_body
+
+        class Watched:
+            def read(self, size: int = -1) -> bytes:
+                data: bytes = body.read(size)
+                has_body.set()
+                return data
+
+        environ["wsgi.input"] = Watched()
+        answer: Iterable[bytes] = self.application(environ, start_response)
+        return answer
+
+    def request(
+        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> http.client.HTTPResponse:
+        with closing(self.connect()) as client:
+            client.request(method, path, body, ANN if headers is None else ANN | headers)
+            answer = client.getresponse()
+            answer.read()
+            return answer
+
+    def connect(self) -> http.client.HTTPSConnection:
+        return http.client.HTTPSConnection("localhost", self.port, timeout=20, context=trusting(self.folder))
+
+
+@pytest.fixture(params=NAMES)
+def behind(request: pytest.FixtureRequest, store: Store, tmp_path: Path) -> Iterator[Behind]:
+    folder = tmp_path / "proxy"
+    folder.mkdir()
+    trusted = ProxyOptions(trusted_proxies=("127.0.0.1", "::1"))
+    with closing(new_accounts(tmp_path)) as accounts:
+        gate = gate_of(accounts)
+        behind = Behind(make_application({"/drive": store}, DavOptions(), gate=gate, proxy=trusted), folder)
+        with serving(behind) as server, proxy(request.param, folder, server.address) as behind.port:
+            yield behind
+
+
+def test_proxy__leaves_everything_as_it_is(behind: Behind, folder: Path) -> None:
+    origin = f"https://localhost:{behind.port}"
+    with closing(behind.connect()) as client:
+        client.request("GET", "/drive/")
+        assert client.getresponse().status == 401
+    odd = "/drive/%C3%A9%20%25%23%3F%3B%26+.txt"
+    made_up = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "gopher", "X-Request-ID": "made-up"}
+    put = behind.request("PUT", odd, b"content", made_up)
+    assert put.status == 201
+    assert behind.environ["wsgi.url_scheme"] == "https"
+    assert behind.environ["HTTP_HOST"] == origin.removeprefix("https://")
+    assert behind.environ["HTTP_X_FORWARDED_FOR"].endswith(("127.0.0.1", "::1"))
+    assert behind.environ["HTTP_X_REQUEST_ID"] == put.headers["X-Request-ID"] != "made-up"
+    assert behind.request("MOVE", odd, None, {"Destination": f"{origin}/drive/b.txt"}).status == 201
+    assert behind.request("COPY", "/drive/b.txt", None, {"Destination": f"{origin}{odd}"}).status == 201
+    assert behind.request("MOVE", odd, None, {"Destination": "https://other/drive/b.txt"}).status == 502
+    assert behind.request("GET", "/drive/a%2Fb").status == 400
+    curl = find_program("curl", folder)
+    login = ["-sSf", "--cacert", str(behind.folder / "drive.pem"), "-u", f"ann:{PASSWORD}"]
+    assert curl.succeed(*login, f"{origin}{odd}").out == "content"
+
+
+def test_proxy__hands_a_body_on_as_it_comes(behind: Behind) -> None:
+    with closing(behind.connect()) as client:
+        client.putrequest("PUT", "/drive/large")
+        for name, value in (ANN | {"Content-Length": str(2 * len(HALF))}).items():
+            client.putheader(name, value)
+        client.endheaders(HALF)
+        assert behind.has_body.wait(20), "the proxy waits for the end"
+        client.send(HALF)
+        assert client.getresponse().status == 201
+
+
+def test_proxy__of_a_client_that_goes_away_leaves_no_part_of_a_file(behind: Behind) -> None:
+    behind.request("PUT", "/drive/large", b"old")
+    client = behind.connect()
+    client.putrequest("PUT", "/drive/large")
+    for name, value in (ANN | {"Content-Length": str(2 * len(HALF))}).items():
+        client.putheader(name, value)
+    behind.has_body.clear()
+    client.endheaders(HALF)
+    assert behind.has_body.wait(20)
+    client.sock.shutdown(socket.SHUT_RDWR)
+    client.close()
+    with closing(behind.connect()) as reader:
+        reader.request("GET", "/drive/large", None, ANN)
+        assert reader.getresponse().read() == b"old"
