@@ -5,6 +5,8 @@ write to its folder: who can exchange the file could let himself in.
 Rule 1: a write is one transaction, BEGIN IMMEDIATE to COMMIT, and takes no time worth naming. It survives a kill, and
         a power cut too unless its kind says that its owner calls `sync`.
 Rule 2: connections are opened after a fork, and never shared across one.
+Rule 3: what is read is the file that has the name now: SQLite would go on reading one that was moved away, and never
+        learn of what is changed in the one that took its place.
 Threads: any.
 """
 
@@ -57,6 +59,7 @@ class SideFile:
             raise NotFound(f"{file} does not exist")
         require_private(file)
         self.file = file
+        self._identity = _identity_of(file)
         self._kind = kind
         self._idle: deque[apsw.Connection] = deque()
         self._writing = threading.Lock()
@@ -114,9 +117,7 @@ class SideFile:
             StoreError: nothing was changed.
         """
         with self._writing, translated():
-            if self._writer is None:
-                self._writer = self._open()
-            connection = self._writer
+            connection = self._writer_open()
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield WriteTx(connection)
@@ -131,10 +132,8 @@ class SideFile:
         False: another process makes a checkpoint at this moment, and may have begun before; try again.
         """
         with self._writing, translated():
-            if self._writer is None:
-                self._writer = self._open()
             try:
-                self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                self._writer_open().wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
             except apsw.BusyError:
                 return False
         return True
@@ -148,12 +147,23 @@ class SideFile:
 
     def _take(self) -> apsw.Connection:
         """A reader; whoever takes one puts it back, but for errors: then its state is unknown, and Python closes it."""
+        self._require_same()
         try:
             return self._idle.pop()
         except IndexError:
             connection = self._open()
             set_pragma(connection, "query_only", 1)
             return connection
+
+    def _writer_open(self) -> apsw.Connection:
+        self._require_same()
+        if self._writer is None:
+            self._writer = self._open()
+        return self._writer
+
+    def _require_same(self) -> None:
+        if _identity_of(self.file) != self._identity:
+            raise StoreUnavailable(f"{self.file} was exchanged for another file while it was in use; restart davsql")
 
     def _open(self) -> apsw.Connection:
         # For readers too: the last connection to be closed takes WAL and SHM away, if it may write.
@@ -180,6 +190,14 @@ class SideFile:
         version = int(connection.pragma("user_version"))
         if version != self._kind.version:
             raise StoreVersionError(f"{self.file} was written by a newer davsql (version {version}); update davsql")
+
+
+def _identity_of(file: Path) -> tuple[int, int]:
+    try:
+        found = file.stat()
+    except OSError as error:
+        raise StoreUnavailable(f"{file} cannot be used: {error.strerror}") from error
+    return found.st_dev, found.st_ino
 
 
 def require_private(file: Path) -> None:

@@ -58,6 +58,24 @@ def test_open__takes_wal_away_when_it_is_closed(file: Path) -> None:
     assert [each.name for each in file.parent.iterdir()] == ["side.db"]
 
 
+def test_every_use__is_refused_when_another_file_has_the_name(file: Path, side: SideFile) -> None:
+    """As after `mv backup.db side.db`: what is changed from then on would never be seen."""
+    assert numbers(side) == [1]
+    SideFile.create(file.with_name("other.db"), KIND)
+    file.with_name("other.db").replace(file)
+    for use in (
+        lambda: numbers(side),
+        lambda: side.row("SELECT n FROM t"),
+        lambda: side.write().__enter__(),
+        side.sync,
+    ):
+        with pytest.raises(StoreUnavailable, match="restart davsql"):
+            use()
+    file.unlink()
+    with pytest.raises(StoreUnavailable, match="No such file"):
+        numbers(side)
+
+
 def test_write__all_or_nothing(side: SideFile) -> None:
     with pytest.raises(ValueError, match="no"), side.write() as tx:
         tx.change("INSERT INTO t VALUES (2)")
