@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import time
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from davsql.audit.chain import Entry
 from davsql.audit.log import AuditLog
 from davsql.audit.options import DEFAULT_NAME, AuditOptions, Level
 from davsql.cli.target import load_config
+
+if os.name == "posix":
+    import pwd
 
 BY_COMMAND = "local"  # the address of whoever gives a command
 
@@ -59,8 +63,18 @@ def record(accounts: Path, subject: str, detail: str | None = None) -> None:
     if place.level == "off":
         return
     command = context.command_path.partition(" ")[2]
-    entry = Entry(time.time_ns(), getpass.getuser(), BY_COMMAND, command, subject, detail, None, None, "")
+    entry = Entry(time.time_ns(), _who(), BY_COMMAND, command, subject, detail, None, None, "")
     with ExitStack() as stack:
         log = place.open(stack)
         log.append(entry)
         log.require()
+
+
+def _who() -> str:
+    """The user of the operating system; not by the environment, which says what one likes."""
+    if os.name != "posix":
+        return getpass.getuser()
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # as in many a container
+        return f"uid {os.getuid()}"

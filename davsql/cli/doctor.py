@@ -9,10 +9,13 @@ from pathlib import Path
 
 import click
 
+from davsql.cli.accounts import served_file
+from davsql.cli.auditing import audit_place
 from davsql.cli.printing import counted, printable
 from davsql.cli.target import file_options, load_config, share_store_options, shares_of
 from davsql.doctor.examination import Settings, examine
 from davsql.doctor.finding import Finding
+from davsql.doctor.private import check_accounts, check_audit
 
 
 @click.command(short_help="Look for what endangers a store, and say what to do.")
@@ -20,7 +23,8 @@ from davsql.doctor.finding import Finding
 @file_options
 @click.pass_context
 def doctor(context: click.Context, db: Path | None, config: Path | None, *, is_json: bool) -> None:
-    """Look at the store, its file, its disk and the configuration; of several shares, at all.
+    """Look at the store, its file, its disk and the configuration; of several shares, at all. With accounts, look at
+    their file and at the audit log too.
 
     Nothing is changed, and the store may be served meanwhile. Each line ends as pass, warn or fail; what is to be done
     stands below. Exit code 1 when something fails.
@@ -42,6 +46,12 @@ def doctor(context: click.Context, db: Path | None, config: Path | None, *, is_j
         share.db: list(examine(share.db, share_store_options(configuration, share), settings))
         for share in shares_of(db, configuration, config)
     }
+    accounts = served_file(None, config, configuration.accounts)
+    if accounts is not None:
+        reports[accounts] = list(check_accounts(accounts))
+    audit = audit_place(configuration.audit, accounts, config)
+    if audit.level != "off" and audit.file.exists():  # the first start makes it
+        reports[audit.file] = list(check_audit(audit.file, audit.key_file))
     if is_json:
         found = [{"db": str(file), **asdict(each)} for file, findings in reports.items() for each in findings]
         click.echo(json.dumps(found, indent=2))

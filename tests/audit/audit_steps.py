@@ -43,9 +43,9 @@ def faults(folder: Path) -> tuple[str, ...]:
     return verify(file_in(folder), KeyFile(folder / "audit.key")).faults
 
 
-def tamper(folder: Path, *statements: str) -> None:
+def tamper(folder: Path, *statements: str, name: str = "audit.db") -> None:
     """Change the file as whoever has it can."""
-    with closing(apsw.Connection(str(file_in(folder)))) as connection:
+    with closing(apsw.Connection(str(folder / name))) as connection:
         connection.execute("DROP TRIGGER entries_stay; DROP TRIGGER entries_are_final")
         for each in statements:
             connection.execute(each)

@@ -9,7 +9,7 @@ import pytest
 
 from davsql.audit.chain import Entry
 from davsql.audit.log import AuditLog
-from tests.audit.audit_steps import entry
+from tests.audit.audit_steps import entry, tamper
 from tests.cli.conftest import RunDavsql
 from tests.cli.test_user_commands import add_user
 
@@ -98,3 +98,18 @@ def test_commands__do_nothing_that_cannot_be_recorded(davsql: RunDavsql, monkeyp
     assert outcome.code == 1
     assert "davsql-audit.db is no audit file of davsql" in outcome.err
     assert davsql("user", "list").out.startswith("ann")
+
+
+def test_doctor__looks_at_accounts_and_audit(davsql: RunDavsql, monkeypatch: pytest.MonkeyPatch) -> None:
+    def statuses() -> dict[str, str]:
+        return {each["check"]: each["status"] for each in json.loads(davsql("doctor", "--json").out)}
+
+    names = ("account file", "audit key", "audit log")
+    add_user(davsql, monkeypatch, "ann")
+    assert [statuses()[name] for name in names] == ["pass", "pass", "pass"]
+    tamper(Path(), "DELETE FROM entries", name="davsql-audit.db")
+    assert statuses()["audit log"] == "fail"
+    Path("davsql-audit.key").unlink()
+    assert statuses()["audit key"] == "fail"
+    Path("davsql-accounts.db").write_bytes(b"something else")
+    assert statuses()["account file"] == "fail"
