@@ -85,8 +85,11 @@ _SANDBOX = (
     "sandbox; default-src 'none'; img-src 'self' data:; media-src 'self'; font-src 'self' data:; "
     "style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
 )
-# Pages of other sites can neither show nor run what lies here with the password that a browser remembers.
-PRIVATE = (("X-Content-Type-Options", "nosniff"), ("Cross-Origin-Resource-Policy", "same-origin"))
+_NOSNIFF = ("X-Content-Type-Options", "nosniff")
+# Pages of other sites can neither run nor frame it with the password that a browser remembers.
+PRIVATE = (_NOSNIFF, ("Cross-Origin-Resource-Policy", "same-origin"))
+# What a stored page may show of its neighbours; its sandbox is another origin, which the policy above would keep out.
+_EMBEDDED_KINDS = (*_INERT_KINDS, "text/css")
 
 
 def content_type_of(node: Node) -> str:
@@ -121,7 +124,8 @@ def accepted_content_type(sent: str | None) -> str | None:
 @lru_cache(maxsize=1024)
 def content_headers(content_type: str) -> tuple[tuple[str, str], ...]:
     """Content-Type and what keeps a browser from taking the content for something else, or from running it."""
-    headers = (("Content-Type", content_type), *PRIVATE)
+    safety = (_NOSNIFF,) if content_type.lower().startswith(_EMBEDDED_KINDS) else PRIVATE
+    headers = (("Content-Type", content_type), *safety)
     return headers if _is_inert(content_type) else (*headers, ("Content-Security-Policy", _SANDBOX))
 
 
