@@ -172,11 +172,14 @@ class AuditLog:
             )
 
     def _continue_from_head(self) -> None:
-        """A new file goes on where the old one ended: what is missing then shows."""
-        head = self._key.head()
+        """A new file goes on where the old one ended: what is missing then shows. The first one gets a head."""
         with self._file.write() as tx:
-            last = last_of(tx)
-            if head is not None and last == Start(0, start_of(tx).mac) and head.seq:
+            head = self._key.head()
+            if last_of(tx).seq:
+                return
+            if head is None:
+                self._key.write_head(Head())
+            elif head.seq:
                 audit_file.begin_behind(tx, Start(head.seq, head.mac))
 
 

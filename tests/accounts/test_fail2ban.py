@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from davsql import requestid
 from davsql.accounts.options import AccountOptions
 from davsql.cli.logging_setup import OneLine
 from davsql.errors import LoginBlocked, LoginRefused
@@ -28,12 +29,15 @@ def pattern() -> re.Pattern[str]:
 def test_filter__finds_failed_and_blocked_logins(
     accounts: SideFile, caplog: pytest.LogCaptureFixture, address: str
 ) -> None:
+    requestid.begin()
     gate = gate_of(accounts)
     for number in range(11):
         with pytest.raises((LoginRefused, LoginBlocked)):
             log_in(gate, "ann", f"guess {number}", address)
     lines = [OneLine().format(record) for record in caplog.records]
     assert len(lines) == 11
+    assert lines[0].endswith(f" [{requestid.current()}]")
+    requestid.end()
     for line in lines:
         found = pattern().search(line)
         assert found is not None, line

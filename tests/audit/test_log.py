@@ -16,8 +16,9 @@ from pathlib import Path
 import apsw
 import pytest
 
+from davsql.audit import rotation
 from davsql.audit.file import archives_of
-from davsql.audit.key import KeyFile
+from davsql.audit.key import Head, KeyFile
 from davsql.audit.verify import glance, read
 from davsql.errors import InsecureFile, NotFound, StoreDamaged, StoreUnavailable
 from tests.audit.audit_steps import entry, faults, file_in, opened, tamper, write_rows
@@ -158,6 +159,28 @@ def test_rotation__goes_on_in_compressed_files(tmp_path: Path) -> None:
     assert faults(tmp_path) == ("rows 401 to 800 are missing",)
 
 
+def test_rotation__that_was_killed_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> None:
+        raise OSError("killed")
+
+    with opened(tmp_path, rotate_mb=1) as log:
+        for number in range(400):
+            log.note(entry(number, "/" + "x" * 4000))
+        with monkeypatch.context() as patch:
+            patch.setattr(rotation, "begin_behind", killed)
+            log.tend()
+        assert [(each.first, each.last) for each in archives_of(file_in(tmp_path))] == [(1, 400)]
+        log.append(entry(401))
+        log.tend()
+        assert faults(tmp_path) == ()
+        assert len(paths(tmp_path)) == 401
+        monkeypatch.setattr(rotation, "CLAIM_S", -1)
+        log.tend()
+    assert [(each.first, each.last) for each in archives_of(file_in(tmp_path))] == [(1, 401)]
+    assert faults(tmp_path) == ()
+    assert len(paths(tmp_path)) == 401
+
+
 def test_rotation__keeps_so_many_files(tmp_path: Path) -> None:
     for _ in range(3):
         with opened(tmp_path, rotate_mb=1, keep=1) as log:
@@ -231,7 +254,7 @@ def test_tend__while_another_process_makes_a_checkpoint_waits_for_the_next_time(
             assert other.stdout is not None
             other.stdout.readline()
             log.tend()
-            assert KeyFile(tmp_path / "audit.key").head() is None
+            assert KeyFile(tmp_path / "audit.key").head() == Head()
             other.communicate()
         log.tend()
         head = KeyFile(tmp_path / "audit.key").head()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,9 @@ from davsql.audit.chain import Entry
 from davsql.audit.log import AuditLog
 from tests.audit.audit_steps import entry, tamper
 from tests.cli.conftest import RunDavsql
+from tests.cli.test_serve import STOP_TIMEOUT_S, serving
 from tests.cli.test_user_commands import add_user
+from tests.http_client import request
 
 
 @pytest.fixture
@@ -113,3 +117,24 @@ def test_doctor__looks_at_accounts_and_audit(davsql: RunDavsql, monkeypatch: pyt
     assert statuses()["audit key"] == "fail"
     Path("davsql-accounts.db").write_bytes(b"something else")
     assert statuses()["account file"] == "fail"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_serve__has_recorded_what_it_answered_when_all_are_killed(davsql: RunDavsql, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text(
+        "[log]\naccess = 'json'\naccess_file = 'access.log'\n[audit]\nlevel = 'writes'\nkey_file = 'keys/audit.key'\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "keys").mkdir(mode=0o700)
+    ids = []
+    with serving(tmp_path, "--config", "c.toml", "--workers", 2) as (process, [address], _):
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii").split()
+        ids = [request(address, "PUT", f"/{number}", b"x").header("X-Request-ID") for number in range(20)]
+        for pid in (process.pid, *map(int, children)):
+            os.kill(pid, signal.SIGKILL)
+        process.communicate(timeout=STOP_TIMEOUT_S)
+    rows = [json.loads(line) for line in davsql("audit", "--config", "c.toml", "--json").out.splitlines()]
+    assert [each["request_id"] for each in rows] == ids
+    assert davsql("audit", "verify", "--config", "c.toml").code == 0
+    lines = [json.loads(line) for line in (tmp_path / "access.log").read_text(encoding="ascii").splitlines()]
+    assert {each["request_id"] for each in lines} >= set(ids[:-1]), "the last line may come after its answer"
