@@ -106,8 +106,10 @@ def change_groups(tx: WriteTx, name: str, *, add: Iterable[str] = (), remove: It
     user_id = find_user(tx, name).user_id
     for group in add:
         tx.change(ADD_MEMBERSHIP, (user_id, checked_name(group, "a group")))
-    for group in remove:
-        tx.change(REMOVE_MEMBERSHIP, (user_id, checked_name(group, "a group")))
+    gone = {name_key(checked_name(group, "a group")) for group in remove}
+    for group in find_user(tx, name).groups:
+        if name_key(group) in gone:  # in any letter case, as in rules
+            tx.change(REMOVE_MEMBERSHIP, (user_id, group))
     return find_user(tx, name)
 
 

@@ -65,6 +65,8 @@ def test_change_groups__adds_and_removes(accounts: SideFile) -> None:
     with accounts.write() as tx:
         changed = users.change_groups(tx, "ann", add=("admins", "family"), remove=("family", "none"))
     assert changed.groups == {"admins"}
+    with accounts.write() as tx:
+        assert users.change_groups(tx, "ann", remove=("Admins",)).groups == set()
 
 
 @pytest.mark.parametrize("act", [users.find_user, users.remove_user], ids=["find", "remove"])
