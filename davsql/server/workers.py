@@ -239,7 +239,9 @@ class Supervisor:
             return
         for place in self._places[: self._service.workers]:
             if not self._replace(place):
-                if not self._told.stops and place is self._places[0]:
+                if place is not self._places[0] and not self._told.stops:
+                    _log.error("some workers have the new configuration, the others the old one; restart davsql")
+                elif not self._told.stops:
                     self._service = before
                 return
         self._fit_number()
@@ -254,7 +256,7 @@ class Supervisor:
         self._retiring.append(new)  # known to `_wait`, and stopped with all others
         if not self._is_ready(new):
             if not self._told.stops:
-                _log.error("the configuration is not used, the old one stays: %s", new.detail or f"{new} {new.ending}")
+                _log.error("%s does not replace the old one, which stays: %s", new, new.detail or new.ending)
             new.kill()
             return False
         self._retiring.remove(new)
