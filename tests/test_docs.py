@@ -24,6 +24,7 @@ from davsql.store.options import StoreOptions
 PROJECT = Path(__file__).parent.parent
 PAGES = [PROJECT / "README.md", PROJECT / "CHANGELOG.md", *sorted((PROJECT / "docs").glob("*.md"))]
 PROTOCOL = PROJECT / "docs" / "protocol.md"
+SECURITY = PROJECT / "docs" / "security.md"
 OPERATIONS = PROJECT / "docs" / "operations.md"
 
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -169,6 +170,17 @@ def test_protocol__limits_are_those_of_the_code() -> None:
         else:
             fixed[name] = int(value)
     assert fixed == FIXED_LIMITS
+
+
+def test_security__limits_are_those_of_the_code() -> None:
+    known = defaults()
+    for name, bound, keys, _ in rows_below("Limits", SECURITY):
+        for key in re.findall(r"`([a-z_]+\.[a-z_]+)`", keys):
+            value = known[key]
+            forms = {f"{value:,}", f"{value:g} s", f"{value:g} bytes/s", "none" if value is None or value == 0 else ""}
+            if isinstance(value, int):
+                forms |= {f"{value >> 10} KiB", f"{value >> 20} MiB", "an hour" if value == 3600 else ""}
+            assert any(form and form in bound for form in forms), (name, key, value)
 
 
 def test_protocol__tells_every_status_and_condition_of_an_error() -> None:

@@ -17,7 +17,7 @@ class ServerOptions:
     backlog: int = 512
     timeout_s: float = 75.0  # idle between two requests of one connection
     header_timeout_s: float = 20.0  # from the first byte of a request, or from accept, to the end of its head
-    stall_timeout_s: float = 30.0  # without one byte of a body, or without the client taking one of the answer
+    stall_timeout_s: float = 20.0  # without one byte of a body, or without the client taking one of the answer
     rate_min: int = 500  # bytes a second of a body or an answer, on average over the time waited for the client
     rate_grace_s: float = 20.0  # before the rate counts
     shutdown_timeout_s: float = 10.0  # for running requests when the server stops
