@@ -271,6 +271,23 @@ def test_access__locks_do_not_name_what_may_not_be_read(store: Store) -> None:
     assert "/box/resignation" in drive.ask(ANN, "DELETE", "/box").text
 
 
+@pytest.mark.parametrize("condition", ["If-Match: {}", "If: ([{}])", "If: (Not [{}])", "If-None-Match: {}"])
+def test_access__who_may_only_write_cannot_guess_what_a_file_holds(store: Store, condition: str) -> None:
+    mkcol(store, "/box")
+    put(store, "/box/f", b"guess")
+    name, _, value = condition.partition(": ")
+    drive = one_share(store, rule("/box", "bob", "w"))
+    answers = []
+    for tag in (store.node(at("/box/f")).etag, '"other"'):
+        reply = drive.ask(BOB, "LOCK", "/box/f", lock_body(), {name: value.format(tag)})
+        answers.append(reply.status)
+        if reply.status == 200:
+            store.unlock(at("/box/f"), token_of(reply), Guard(principal="bob"))
+    assert answers[0] == answers[1]
+    assert drive.ask(BOB, "PUT", "/box/f", b"x", {"If-None-Match": "*"}).status == 412
+    assert drive.ask(BOB, "PUT", "/box/f", b"x", {"If-Match": "*"}).status == 204
+
+
 def test_access__a_page_of_what_was_deleted_meanwhile_is_empty(store: Store) -> None:
     """It has no path any more, so nothing says what in it may be read."""
     mkcol(store, "/a")
