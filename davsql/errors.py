@@ -45,6 +45,22 @@ class InsecureFile(DavsqlError):
     """Others could read or exchange a file that must be private; the message says how to stop that."""
 
 
+class KeyFailed(DavsqlError):
+    """Base of what is wrong with the key of a store; the message says the remedy, and nothing was touched."""
+
+
+class KeyMissing(KeyFailed):
+    """A key is needed, and there is none."""
+
+
+class WrongKey(KeyFailed):
+    """The key is that of something else."""
+
+
+class BadKey(KeyFailed):
+    """A key, or a file of keys, cannot be used: damaged, readable to others, there already."""
+
+
 class AccountError(DavsqlError):
     """An account, group or token is not there, is there already, or cannot be as it was asked for."""
 

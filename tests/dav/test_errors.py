@@ -12,16 +12,19 @@ from davsql.model import Inode, Lock, LockScope
 from davsql.paths import DavPath
 from tests.dav.parsed import make_request
 
-ABSTRACT = {errors.StoreError, errors.LockError}
+ABSTRACT = {errors.StoreError, errors.LockError, errors.KeyFailed}
 NOT_OF_REQUESTS = {
     errors.AccountError,
+    errors.BadKey,
     errors.Cancelled,
     errors.ConfigError,
     errors.InsecureFile,
+    errors.KeyMissing,
     errors.ListenError,
     errors.ReplicaError,
     errors.SourceChanged,
     errors.WorkerFailed,
+    errors.WrongKey,
 }
 INSIDE = "/var/lib/davsql/secret.db"
 
