@@ -24,6 +24,7 @@ from davsql.dav.peer import ProxyOptions
 from davsql.dav.quotas import QuotaOptions
 from davsql.dav.request import DavOptions
 from davsql.errors import ConfigError, InvalidPath, NameTooLong
+from davsql.keys.sources import KeySource
 from davsql.maintenance.backup import BackupOptions
 from davsql.maintenance.litestream import ReplicaOptions
 from davsql.maintenance.thread import MaintenanceOptions
@@ -68,6 +69,19 @@ class ShareOptions:
     quota_nodes: int | None = None  # files and folders
     rule: tuple[RuleOptions, ...] = ()
     quota: tuple[QuotaOptions, ...] = ()
+    key_file: Path | None = None  # where the key of an encrypted store is
+    key_command: str | None = None
+    key_credential: str | None = None
+    key_keyring: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError when it is said twice where the key is."""
+        _ = self.key_source
+
+    @property
+    def key_source(self) -> KeySource:
+        """Where the key is."""
+        return KeySource(self.key_file, self.key_command, self.key_credential, self.key_keyring)
 
     @property
     def rules(self) -> tuple[RuleOptions, ...]:
@@ -115,7 +129,7 @@ TABLES: Mapping[str, Sequence[str]] = {
 SHARE = "share"
 
 # Keys of options classes that no table sets: they belong to each share, or to tests.
-PER_SHARE = frozenset({"store.read_only", "store.leaves_checkpoints", "store.vfs"})
+PER_SHARE = frozenset({"store.read_only", "store.leaves_checkpoints", "store.key", "store.vfs"})
 
 # Numbers that make sense, where the least one is not 0 or there is a greatest one.
 BOUNDS: Mapping[str, tuple[int, int | None]] = {

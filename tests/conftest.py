@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from davsql.keys.envelope import new_data_key
+from davsql.keys.secret import GivenKey, new_key_text
 from davsql.store.check import check
+from davsql.store.options import StoreOptions
 from davsql.store.store import Store
 from tests.live_server import LiveServer, serving_shares
 
@@ -16,9 +21,25 @@ from tests.live_server import LiveServer, serving_shares
 def store(tmp_path: Path) -> Iterator[Store]:
     """An empty store; when the test is over it is closed, opened again and every invariant must hold."""
     file = tmp_path / "store.db"
+    if "DAVSQL_TEST_ENCRYPTED" in os.environ:  # for those who want to see everything over an encrypted one
+        text = new_key_text()
+        with pytest.MonkeyPatch.context() as patch, encrypted_store(file, text) as opened:
+            patch.setenv("DAVSQL_KEY", text)  # for processes that serve it
+            yield opened
+        return
     with Store.open(file, create=True) as opened:
         yield opened
     with Store.open(file) as reopened:
+        assert check(reopened) == []
+
+
+@contextmanager
+def encrypted_store(file: Path, key: str | None = None) -> Iterator[Store]:
+    """An empty encrypted store, checked in the same way."""
+    options = StoreOptions(key=new_data_key(8192, [("key", GivenKey(key or new_key_text()))]))
+    with Store.open(file, options, create=True) as opened:
+        yield opened
+    with Store.open(file, options) as reopened:
         assert check(reopened) == []
 
 

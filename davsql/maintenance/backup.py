@@ -18,6 +18,7 @@ from davsql.maintenance.schedule import Schedule
 from davsql.maintenance.tasks import IsCancelled, Task
 from davsql.store.backup import GENTLE_REST, Backup, CopyOptions, back_up, stamp
 from davsql.store.connection import sync_folder
+from davsql.store.keyfiles import forget_keys
 from davsql.store.records import TaskRecord
 from davsql.store.store import Store
 
@@ -124,6 +125,7 @@ def remove_superseded(newest: Path, store: Path, keep: Retention) -> int:
         leaving = [found[time] for time in superseded(found, keep) if found[time].name != newest.name]
         for file in leaving:
             file.unlink()
+            forget_keys(file)
         if leaving:
             sync_folder(newest.parent)
     except OSError as error:

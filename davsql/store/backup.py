@@ -26,8 +26,20 @@ from typing import NamedTuple
 import apsw
 
 from davsql.errors import AlreadyExists, Cancelled, NotFound, StoreDamaged, StoreFull, StoreUnavailable
-from davsql.store.connection import Role, create_copy, open_connection, open_copy, require_file, set_pragma, sync_folder
+from davsql.keys.envelope import DataKey
+from davsql.store.cipher import header_of, uri_of
+from davsql.store.connection import (
+    Role,
+    create_copy,
+    create_exclusively,
+    open_connection,
+    open_copy,
+    require_file,
+    set_pragma,
+    sync_folder,
+)
 from davsql.store.exclusion import leftovers, require_unused
+from davsql.store.keyfiles import keys_beside, present_key
 from davsql.store.migrate import known_version
 from davsql.store.options import StoreOptions
 from davsql.store.rehash import rehash
@@ -41,8 +53,14 @@ MAX_REST_S = 1.0
 STALE_PART_S = 24 * 3600  # a part that nobody wrote to for so long belongs to a process that was killed
 
 _PART = re.compile(r"\..+\.[0-9a-f]{16}\.davsql-part(-wal|-shm|-journal)?")
-_SQLITE_HEADER = b"SQLite format 3\0"
+_REWRITE_STEPS = 2000  # a few ms, between two looks while everything is written anew
 _PROGRESS_STEPS = 100_000  # of SQLite's machine, between two looks at `is_cancelled` while a copy is verified
+
+
+class Rekey(NamedTuple):
+    """What a copy is encrypted with, where that is not what its source is."""
+
+    key: DataKey | None  # None: it is plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +70,7 @@ class CopyOptions:
     is_verified: bool = True  # quick_check, and the counts of the snapshot, in the copy
     is_deep: bool = False  # also every byte, when it is verified
     may_replace: bool = False  # a file that has the name already
+    rekey: Rekey | None = None  # None: the copy has the key of its source
     rest: float = (
         0.0  # after each step, as a multiple of the time it took: leaves the disk to others, lengthens the WAL
     )
@@ -105,7 +124,9 @@ def back_up(store: Path, destination: Path, options: StoreOptions, how: CopyOpti
     destination = real_path(destination)
     _require_free_name(store, destination, how)
     with part_copy(live_source(store, options), destination, options, how) as copy:
-        place(copy.file, destination, may_replace=how.may_replace)
+        key = present_key(store, options.key) if how.rekey is None else how.rekey.key
+        with keys_beside(destination, key):
+            place(copy.file, destination, may_replace=how.may_replace)
     return copy._replace(file=destination)
 
 
@@ -136,8 +157,10 @@ def part_copy(open_source: OpenSource, destination: Path, options: StoreOptions,
         with _about(destination):
             snapshot = _copy(open_source, part, options, how)
             sync_file(part)
+        of_copy = options if how.rekey is None else replace(options, key=how.rekey.key)
         if how.is_verified:
-            _verify(part, snapshot, options, how)
+            _verify(part, snapshot, of_copy, how)
+        require_header(part, snapshot.size_bytes, of_copy.key)
         yield Backup(part, snapshot, time.monotonic() - started)
     finally:
         for each in (part, *leftovers(part)):
@@ -224,6 +247,8 @@ def _copy(open_source: OpenSource, part: Path, options: StoreOptions, how: CopyO
     source = open_source()
     try:
         with translated():
+            if how.rekey is not None:
+                return _rewrite(source, part, replace(options, key=how.rekey.key), how)
             source.execute("BEGIN")
             snapshot = _snapshot(source)
             _require_space(part.parent, source, snapshot.size_bytes, options)
@@ -236,6 +261,33 @@ def _copy(open_source: OpenSource, part: Path, options: StoreOptions, how: CopyO
     finally:
         source.close()
     return snapshot
+
+
+def _rewrite(source: apsw.Connection, part: Path, options: StoreOptions, how: CopyOptions) -> Snapshot:
+    """A copy under another key, or none: pages of encrypted files have less room, so everything is written anew."""
+    size_bytes = source.pragma("page_size") * source.pragma("page_count")
+    _require_space(part.parent, source, size_bytes, options)
+    create_exclusively(part)
+
+    def look() -> bool:
+        how.progress(min(part.stat().st_size, size_bytes), size_bytes)
+        return how.is_cancelled()
+
+    source.pragma("query_only", 0)  # which would keep it from writing to the copy too
+    source.set_progress_handler(look, _REWRITE_STEPS)
+    try:
+        source.execute(REWRITE, (uri_of(part, options.key),))
+        if how.is_cancelled():
+            raise Cancelled("the copy was stopped before its end")
+    except apsw.InterruptError:
+        raise Cancelled("the copy was stopped before its end") from None
+    finally:
+        source.set_progress_handler(None)
+    copy = open_copy(part, replace(options, cache_mb=CACHE_MB))
+    try:
+        return _snapshot(copy)
+    finally:
+        copy.close()
 
 
 def _copy_pages(
@@ -272,6 +324,7 @@ def _synced_now_and_then(part: Path) -> Iterator[Callable[[], None]]:
         os.close(descriptor)
 
 
+REWRITE = "VACUUM INTO ?"
 COUNT_ROWS = "SELECT (SELECT count(*) FROM nodes), (SELECT count(*) FROM blobs), (SELECT count(*) FROM chunks)"
 
 
@@ -314,7 +367,6 @@ def _verify(part: Path, expected: Snapshot, options: StoreOptions, how: CopyOpti
         raise StoreDamaged(f"the copy is damaged and was taken away again: {problems[0]}; run `davsql check --deep`")
     if (found, journal_mode) != (expected, "delete"):
         raise StoreDamaged(f"the copy is not the store and was taken away again: {found} is not {expected}")
-    require_header(part, expected.size_bytes)
 
 
 def _rehash(connection: apsw.Connection, how: CopyOptions) -> list[str]:
@@ -326,11 +378,11 @@ def _rehash(connection: apsw.Connection, how: CopyOptions) -> list[str]:
     return list(rehash(ReadTx(connection), progress))
 
 
-def require_header(file: Path, size_bytes: int) -> None:
-    """Raise StoreDamaged unless `file`, which nobody has open, begins like a plain database and has its size."""
+def require_header(file: Path, size_bytes: int, key: DataKey | None) -> None:
+    """Raise StoreDamaged unless `file`, which nobody has open, begins as a database with this key and has its size."""
     with file.open("rb") as opened:
-        header = opened.read(len(_SQLITE_HEADER))
-    if header != _SQLITE_HEADER or file.stat().st_size != size_bytes:
+        header = opened.read(len(header_of(key)))
+    if header != header_of(key) or file.stat().st_size != size_bytes:
         raise StoreDamaged(f"the copy {file} has the wrong header or size; look at its disk")
 
 

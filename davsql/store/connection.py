@@ -2,7 +2,8 @@
 
 Rule 1: every connection to a store is made here.
 Rule 2: a PRAGMA is read back after it was set; a connection that is not as wanted is never used.
-Rule 3: nobody opens the database, its WAL or its SHM by other means inside this process: closing such a descriptor
+Rule 3: a connection has its key before anything else (cipher.py).
+Rule 4: nobody opens the database, its WAL or its SHM by other means inside this process: closing such a descriptor
         drops SQLite's POSIX locks (https://www.sqlite.org/howtocorrupt.html 2.2).
 """
 
@@ -16,6 +17,7 @@ from pathlib import Path
 import apsw
 
 from davsql.errors import InsecureFile, NotAStore, NotFound, StoreReadOnly, StoreUnavailable
+from davsql.store.cipher import apply_key, unreadable
 from davsql.store.options import StoreOptions
 from davsql.store.transaction import translated
 
@@ -46,10 +48,12 @@ def open_connection(file: Path, role: Role, options: StoreOptions) -> apsw.Conne
         return _open_as_it_is(file, options, apsw.SQLITE_OPEN_READONLY)
     flags = apsw.SQLITE_OPEN_READWRITE if role is Role.WRITER else apsw.SQLITE_OPEN_READONLY
     with translated():
-        connection = apsw.Connection(str(file), flags=flags, vfs=options.vfs)
+        # URI: for the names of copies that are encrypted otherwise (backup.py); a path from the root is none itself.
+        name, flags = str(file.absolute()), flags | apsw.SQLITE_OPEN_URI
+        connection = apsw.Connection(name, flags=flags, vfs=options.vfs)
         try:
             connection.set_busy_timeout(options.busy_timeout_s * 1000)
-            _require_store(connection, file)
+            _require_store(connection, file, options)
             _configure(connection, role, options)
         except BaseException:
             connection.close()
@@ -68,8 +72,11 @@ def create_file(file: Path, options: StoreOptions) -> apsw.Connection:
     with translated():
         connection = apsw.Connection(str(file), flags=apsw.SQLITE_OPEN_READWRITE, vfs=options.vfs)
         connection.set_busy_timeout(options.busy_timeout_s * 1000)
+        apply_key(connection, options.key)
         # page_size and auto_vacuum take effect only before the first table (https://www.sqlite.org/pragma.html).
-        set_pragma(connection, "page_size", options.page_size)
+        set_pragma(
+            connection, "page_size", options.page_size if options.key is None else options.key.envelope.page_size
+        )
         set_pragma(connection, "auto_vacuum", _INCREMENTAL)
         set_pragma(connection, "journal_mode", "wal")
         set_pragma(connection, "application_id", APPLICATION_ID)
@@ -91,6 +98,7 @@ def create_copy(file: Path, options: StoreOptions) -> apsw.Connection:
     with translated():
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW
         connection = apsw.Connection(str(file), flags=flags, vfs=options.vfs)
+        apply_key(connection, options.key)
         set_pragma(connection, "journal_mode", "off")
         set_pragma(connection, "synchronous", 0)
         set_pragma(connection, "cache_size", -options.cache_mb * 1000)
@@ -122,8 +130,20 @@ def _open_as_it_is(file: Path, options: StoreOptions, flags: int) -> apsw.Connec
         return _open_copy(file, uri, options, apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
 
 
+def open_frozen(file: Path, options: StoreOptions) -> apsw.Connection:
+    """Open a store that is one file, and that nobody can write to, without taking a lock.
+
+    Raises:
+        NotAStore: the file is something else.
+        StoreError: it cannot be read.
+    """
+    require_sqlite()
+    uri = f"{file.absolute().as_uri()}?immutable=1"
+    return _open_copy(file, uri, options, apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+
+
 def is_plain(file: Path, options: StoreOptions) -> bool:
-    """Whether the database can be read without a key, asked of SQLite (rule 3)."""
+    """Whether the database can be read without a key, asked of SQLite (rule 4)."""
     with translated():
         connection = apsw.Connection(str(file), flags=apsw.SQLITE_OPEN_READONLY, vfs=options.vfs)
         try:
@@ -175,12 +195,12 @@ def _open_copy(file: Path, name: str, options: StoreOptions, flags: int) -> apsw
             if has_wal:  # leave it as it is
                 connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             connection.set_busy_timeout(options.busy_timeout_s * 1000)
-            _require_store(connection, file)
+            _require_store(connection, file, options)
             protect(connection)
             set_pragma(connection, "cache_size", -options.cache_mb * 1000)
             set_pragma(connection, "temp_store", 2)
             set_pragma(connection, "query_only", 1)
-            set_pragma(connection, "mmap_size", options.mmap_mb * 1024 * 1024)
+            set_pragma(connection, "mmap_size", _mmap_bytes(options))
         except BaseException:
             connection.close()
             raise
@@ -218,11 +238,13 @@ def _require_no_link(file: Path, options: StoreOptions) -> None:
         )
 
 
-def _require_store(connection: apsw.Connection, file: Path) -> None:
+def _require_store(connection: apsw.Connection, file: Path, options: StoreOptions) -> None:
+    """Give the connection its key, and prove it: the application's id stands in the first page."""
+    apply_key(connection, options.key)
     try:
         found = connection.pragma("application_id")
     except apsw.NotADBError:
-        raise NotAStore(f"{file} is not an SQLite database, or it is encrypted") from None
+        raise unreadable(file, options.key) from None
     if found != APPLICATION_ID:
         raise NotAStore(f"{file} is not a davsql store (its application_id is {found}); nothing was changed")
 
@@ -237,6 +259,10 @@ def protect(connection: apsw.Connection) -> None:
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
 
 
+def _mmap_bytes(options: StoreOptions) -> int:
+    return 0 if options.key is not None else options.mmap_mb * 1024 * 1024  # encrypted pages cannot be used in place
+
+
 def _configure(connection: apsw.Connection, role: Role, options: StoreOptions) -> None:
     protect(connection)
     if connection.pragma("journal_mode") != "wal" and not options.read_only:
@@ -247,7 +273,7 @@ def _configure(connection: apsw.Connection, role: Role, options: StoreOptions) -
     set_pragma(connection, "foreign_keys", 1)
     if role is Role.READER:
         set_pragma(connection, "query_only", 1)
-        set_pragma(connection, "mmap_size", options.mmap_mb * 1024 * 1024)
+        set_pragma(connection, "mmap_size", _mmap_bytes(options))
         return
     # Checkpoints run beside the writer; one inside COMMIT could fail after the commit and look like its error.
     set_pragma(connection, "wal_autocheckpoint", 0)

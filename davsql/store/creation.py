@@ -13,8 +13,10 @@ from secrets import token_hex
 
 from davsql.errors import AlreadyExists, StoreUnavailable
 from davsql.store.backup import place
+from davsql.store.cipher import first_bytes, header_of
 from davsql.store.connection import create_file
 from davsql.store.exclusion import leftovers
+from davsql.store.keyfiles import first_keys
 from davsql.store.migrate import create_schema
 from davsql.store.options import StoreOptions
 from davsql.store.transaction import translated
@@ -34,6 +36,9 @@ def make_store(file: Path, options: StoreOptions) -> None:
         finally:
             with translated():
                 connection.close()
+        if first_bytes(part) != header_of(options.key):
+            raise StoreUnavailable(f"{file} was not made: it would not be encrypted as it should")
+        first_keys(file, options.key)
 
 
 @contextmanager

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass, field
 from typing import Literal
 
+from davsql.keys.envelope import DataKey
+
 Durability = Literal["full", "normal"]
 
 
@@ -33,4 +35,5 @@ class StoreOptions:
     max_locks: int = 1000  # active locks of one principal
     follow_symlinks: bool = False  # where the file itself is a link; folders on the way to it may be
     page_size: int = 8192  # of a new file, bytes; figures in docs/tuning.md
+    key: DataKey | None = None  # of an encrypted store
     vfs: str | None = None  # name of a registered SQLite VFS; None: SQLite's own

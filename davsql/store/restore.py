@@ -28,6 +28,7 @@ from davsql.store.backup import (
 )
 from davsql.store.connection import Role, open_connection, open_copy, sync_folder
 from davsql.store.exclusion import leftovers, require_unused, sole_use
+from davsql.store.keyfiles import keep_keys, keys_beside
 from davsql.store.options import StoreOptions
 from davsql.store.trial import try_out
 
@@ -98,19 +99,22 @@ def _require_replaceable(target: Path, how: CopyOptions) -> None:
 def _swap(part: Path, target: Path, options: StoreOptions) -> Path | None:
     """Give the part the name of the target; return where the old one is now."""
     replaced = unused_name(target, "replaced")
+    keep_keys(target, replaced)
     if not target.exists():
         # The WAL of a store that is gone would be taken for that of the new one.
         is_any = _move_leftovers(target, replaced)
-        place(part, target, may_replace=False)
+        with keys_beside(target, options.key):
+            place(part, target, may_replace=False)
         return replaced if is_any else None
-    _fold_wal(target, options)
+    fold_wal(target, options)
     with sole_use(target):
         _move_leftovers(target, replaced)
         try:
             replaced.hardlink_to(target)
         except OSError:  # a file system without hard links: for a moment there is no store
             target.rename(replaced)
-        place(part, target, may_replace=True)
+        with keys_beside(target, options.key):
+            place(part, target, may_replace=True)
     return replaced
 
 
@@ -123,7 +127,7 @@ def _move_leftovers(target: Path, replaced: Path) -> bool:
     return bool(found)
 
 
-def _fold_wal(file: Path, options: StoreOptions) -> None:
+def fold_wal(file: Path, options: StoreOptions) -> None:
     """Make a store one file, so that it can be kept under another name; a damaged one stays as it is."""
     at_once = replace(options, busy_timeout_s=0)
     try:

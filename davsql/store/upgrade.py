@@ -14,6 +14,7 @@ import apsw
 from davsql.errors import StoreError, StoreFull
 from davsql.store import migrate
 from davsql.store.backup import CopyOptions, back_up, unused_name
+from davsql.store.keyfiles import forget_keys
 from davsql.store.options import StoreOptions
 
 
@@ -55,5 +56,6 @@ def upgrade(
             # A COMMIT that fails may have happened nevertheless: then the backup stays.
             if kept and migrate.schema_version(connection) < migrate.SCHEMA_VERSION:
                 kept[0].unlink()
+                forget_keys(kept[0])
         raise
     return kept[0] if kept else None

@@ -1,0 +1,401 @@
+"""Encrypted stores: nothing in the clear, the keys they need, SQLCipher, copies, and a change of key cut short."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import apsw
+import pytest
+
+from davsql.errors import Cancelled, NotAStore, StoreBusy, StoreDamaged, StoreError, StoreUnavailable
+from davsql.keys.envelope import DataKey, new_data_key, unlock
+from davsql.keys.file import adopt, keys_file, read_envelopes, write_envelopes, write_private
+from davsql.keys.secret import GivenKey, new_key_text
+from davsql.maintenance.backup import remove_superseded
+from davsql.maintenance.retention import Retention
+from davsql.store.backup import CopyOptions, Rekey, back_up
+from davsql.store.check import check
+from davsql.store.cipher import PLAIN_HEADER, first_bytes
+from davsql.store.connection import APPLICATION_ID, Role, open_connection
+from davsql.store.convert import convert
+from davsql.store.options import StoreOptions
+from davsql.store.restore import restore
+from davsql.store.store import Store
+from tests.store_steps import mkcol, put, read, tree
+
+GIVEN = GivenKey(new_key_text())
+CANARY = b"canary-in-the-clear-"
+KILLS = int(os.environ.get("DAVSQL_TEST_KILLS", "3"))  # of each kind of change
+ROOT = Path(__file__).parents[2]
+
+
+def new_key(page_size: int = 8192) -> DataKey:
+    return new_data_key(page_size, [("file", GIVEN)])
+
+
+@pytest.fixture
+def options() -> StoreOptions:
+    return StoreOptions(key=new_key())
+
+
+@pytest.fixture
+def file(tmp_path: Path, options: StoreOptions) -> Path:
+    """A closed encrypted store."""
+    file = tmp_path / "store.db"
+    with Store.open(file, options, create=True) as store:
+        fill(store)
+    return file
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Path:
+    """The same, not encrypted."""
+    file = tmp_path / "plain.db"
+    with Store.open(file, create=True) as store:
+        fill(store)
+    return file
+
+
+def fill(store: Store) -> None:
+    mkcol(store, f"/{CANARY.decode()}")
+    put(store, f"/{CANARY.decode()}/small", CANARY)
+    put(store, "/large", CANARY * 100_000)
+
+
+def contents(file: Path, options: StoreOptions) -> dict[str, bytes | None]:
+    with Store.open(file, options) as store:
+        assert check(store, deep=True) == []
+        return tree(store)
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(each.name for each in folder.iterdir())
+
+
+def files_with_canary(folder: Path) -> list[str]:
+    """Looked for by another process: one of ours would drop SQLite's locks when it closes a store's file."""
+    found = subprocess.run(["grep", "-rlaF", CANARY, folder], capture_output=True, text=True, check=False)
+    assert found.returncode < 2, found.stderr
+    return sorted(Path(each).name for each in found.stdout.splitlines())
+
+
+# --- nothing in the clear ---------------------------------------------------------------------------------------------
+
+
+def test_encrypted__no_file_holds_plaintext(tmp_path: Path, file: Path, options: StoreOptions) -> None:
+    with Store.open(file, options) as store:
+        put(store, f"/{CANARY.decode()}/again", CANARY * 1000)
+        with store.upload() as upload:
+            upload.write(CANARY * 600_000)  # staged
+            assert set(names_in(tmp_path)) >= {"store.db", "store.db-wal", "store.db-shm", "store.db.keys"}
+            assert files_with_canary(tmp_path) == []
+            back_up(file, tmp_path / "copy.davsql", options)
+        store.write_alone(lambda connection: connection.execute("VACUUM").fetchall())
+        assert files_with_canary(tmp_path) == []
+        put(store, "/large", b"other")
+    assert files_with_canary(tmp_path) == []
+    assert first_bytes(file) == bytes.fromhex(options.key.envelope.store) if options.key else False
+
+
+def test_encrypted__pages_look_random(file: Path) -> None:
+    content = file.read_bytes()
+    counts = [content.count(bytes([value])) for value in range(256)]
+    assert max(counts) < 1.2 * len(content) / 256
+    assert PLAIN_HEADER not in content
+
+
+def test_plain__the_scan_would_find_it(tmp_path: Path, plain: Path) -> None:
+    assert plain.name in files_with_canary(tmp_path)
+
+
+# --- keys -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", Role)
+def test_open_connection__wrong_keys_say_what_they_are(file: Path, plain: Path, role: Role) -> None:
+    before = file.read_bytes(), plain.read_bytes()
+    for name, key, message in (
+        (file, None, "is encrypted: say where its key is"),
+        (file, new_key(), "is not the file that .*store.db.keys belongs to"),
+        (plain, new_key(), "is not encrypted, and a key was given"),
+    ):
+        with pytest.raises(NotAStore, match=message):
+            open_connection(name, role, StoreOptions(key=key))
+    assert (file.read_bytes(), plain.read_bytes()) == before
+
+
+def test_open_connection__damaged_first_page(file: Path, options: StoreOptions) -> None:
+    content = bytearray(file.read_bytes())
+    content[100] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(NotAStore, match="damaged in its first page"):
+        open_connection(file, Role.READER, options)
+
+
+def test_open_connection__encrypted_without_its_keys(file: Path) -> None:
+    keys_file(file).unlink()
+    with pytest.raises(NotAStore, match=r"or it is encrypted and store\.db\.keys"):
+        open_connection(file, Role.READER, StoreOptions())
+
+
+def test_create__keys_that_are_there_are_not_overwritten(tmp_path: Path, options: StoreOptions) -> None:
+    beside = keys_file(tmp_path / "new.db")
+    beside.write_bytes(b"precious")
+    with pytest.raises(StoreUnavailable, match="never overwritten"):
+        Store.open(tmp_path / "new.db", options, create=True)
+    assert [each.name for each in tmp_path.iterdir()] == [beside.name]
+    assert beside.read_bytes() == b"precious"
+
+
+def test_create__no_plain_store_where_an_encrypted_one_was(tmp_path: Path, file: Path) -> None:
+    file.unlink()
+    with pytest.raises(StoreUnavailable, match="was an encrypted store"):
+        Store.open(file, create=True)
+    assert names_in(tmp_path) == ["store.db.keys"]
+
+
+def test_damage__is_found_by_the_cipher(file: Path, options: StoreOptions) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with Store.open(file, options) as store, pytest.raises(StoreError):
+        assert check(store, deep=True) != []
+        raise StoreDamaged("found")
+
+
+# --- SQLCipher --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page_size", [4096, 8192])
+def test_sqlcipher__opens_our_store_and_we_open_its_copy(tmp_path: Path, page_size: int) -> None:
+    sqlcipher = pytest.importorskip("sqlcipher3.dbapi2", reason="SQLCipher has no wheel for this system")
+    key = new_key(page_size)
+    file, copy = tmp_path / "ours.db", tmp_path / "theirs.db"
+    with Store.open(file, StoreOptions(key=key), create=True) as store:
+        fill(store)
+        expected = tree(store)
+    other = new_key(page_size)
+    theirs = sqlcipher.connect(str(file))
+    theirs.execute(f'PRAGMA key = "{key.raw}"')
+    theirs.execute(f"PRAGMA cipher_page_size = {page_size}")
+    assert theirs.execute("PRAGMA cipher_integrity_check").fetchall() == []
+    stored = theirs.execute("SELECT group_concat(quote(data), '') FROM chunk_data").fetchone()[0]
+    assert CANARY.hex().upper() in stored
+    theirs.execute(f"ATTACH DATABASE '{copy}' AS copy KEY \"{other.raw}\"")
+    theirs.execute(f"PRAGMA copy.cipher_page_size = {page_size}")
+    theirs.execute("PRAGMA copy.auto_vacuum = 2")
+    theirs.execute("SELECT sqlcipher_export('copy')")
+    theirs.execute(f"PRAGMA copy.application_id = {APPLICATION_ID}")
+    theirs.close()
+    write_envelopes(keys_file(copy), [other.envelope])
+    assert contents(copy, StoreOptions(key=other)) == expected
+
+
+# --- copies -----------------------------------------------------------------------------------------------------------
+
+
+def test_back_up__brings_the_keys_of_now(tmp_path: Path, file: Path, options: StoreOptions) -> None:
+    (envelope,) = read_envelopes(keys_file(file))
+    later = new_data_key(8192, [("file", GIVEN), ("ann", GivenKey(new_key_text()))]).envelope
+    with Store.open(file, options):
+        # somebody was added while the store is served
+        now = type(envelope)(envelope.store, "sqlcipher", 8192, envelope.created_at, later.keys)
+        write_envelopes(keys_file(file), [now])
+        made = back_up(file, tmp_path / "copy.davsql", options)
+    assert read_envelopes(keys_file(made.file)) == [now]
+    assert contents(made.file, options) == contents(file, options)
+
+
+def test_back_up__under_another_key_or_none(tmp_path: Path, file: Path, options: StoreOptions) -> None:
+    expected = contents(file, options)
+    for name, key in (("other.davsql", new_key()), ("plain.davsql", None)):
+        with Store.open(file, options) as store:
+            put(store, "/large", CANARY * 100_000)
+            made = back_up(file, tmp_path / name, options, CopyOptions(is_deep=True, rekey=Rekey(key)))
+        assert contents(made.file, StoreOptions(key=key)) == expected
+        assert keys_file(made.file).exists() == (key is not None)
+    assert files_with_canary(tmp_path) == ["plain.davsql"]
+
+
+def test_back_up__cancelled_leaves_nothing(tmp_path: Path, file: Path, options: StoreOptions) -> None:
+    before = names_in(tmp_path)
+    for rekey in (None, Rekey(None), Rekey(new_key())):
+        with pytest.raises(Cancelled):
+            back_up(file, tmp_path / "copy.davsql", options, CopyOptions(rekey=rekey, is_cancelled=lambda: True))
+        assert names_in(tmp_path) == before
+
+
+def test_restore__keeps_what_was_there_with_its_keys(tmp_path: Path, file: Path, options: StoreOptions) -> None:
+    other, old = StoreOptions(key=new_key()), contents(file, options)
+    with Store.open(tmp_path / "other.db", other, create=True) as store:
+        put(store, "/other", b"other")
+    made = back_up(tmp_path / "other.db", tmp_path / "copy.davsql", other)
+    restored = restore(made.file, file, other, CopyOptions(may_replace=True))
+    assert contents(file, other) == {"/other": b"other"}
+    assert [each.store for each in read_envelopes(keys_file(file))] == [first_bytes(file).hex()]
+    assert restored.replaced is not None
+    assert contents(restored.replaced, options) == old
+
+
+def test_restore__over_a_store_whose_keys_are_damaged(tmp_path: Path, file: Path, options: StoreOptions) -> None:
+    expected = contents(file, options)
+    made = back_up(file, tmp_path / "copy.davsql", options)
+    keys_file(file).write_bytes(b"damaged")
+    replaced = restore(made.file, file, options, CopyOptions(may_replace=True)).replaced
+    assert contents(file, options) == expected
+    assert replaced is not None
+    assert keys_file(replaced).read_bytes() == b"damaged"
+
+
+def test_remove_superseded__takes_the_keys_along(tmp_path: Path, file: Path, options: StoreOptions) -> None:
+    made = [back_up(file, tmp_path / f"store-2026010{day}T000000Z.davsql", options).file for day in (1, 2, 3)]
+    assert remove_superseded(made[-1], file, Retention(0, 1, 0, 0)) == 2
+    left = {made[-1].name, keys_file(made[-1]).name}
+    assert {name for name in names_in(tmp_path) if "davsql" in name} == left
+
+
+# --- another key ------------------------------------------------------------------------------------------------------
+
+
+def test_convert__encrypts_rotates_and_decrypts(tmp_path: Path, plain: Path) -> None:
+    expected, key = contents(plain, StoreOptions()), None
+    for next_key in (new_key(), new_key(), None):
+        convert(plain, StoreOptions(key=key), next_key)
+        assert contents(plain, StoreOptions(key=next_key)) == expected
+        if next_key is not None:
+            assert files_with_canary(tmp_path) == []
+            assert read_envelopes(keys_file(plain)) == [next_key.envelope]
+        assert names_in(tmp_path) == [plain.name, *([] if next_key is None else [f"{plain.name}.keys"])]
+        key = next_key
+
+
+def test_convert__takes_in_what_a_kill_has_left_in_the_wal(plain: Path) -> None:
+    script = (
+        "import os, sys; from pathlib import Path; from davsql.store.store import Store\n"
+        "from tests.store_steps import put; store = Store.open(Path(sys.argv[1]))\n"
+        "put(store, '/last', b'confirmed'); os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", script, plain], cwd=ROOT, check=False)
+    assert plain.with_name("plain.db-wal").stat().st_size
+    key = new_key()
+    convert(plain, StoreOptions(), key)
+    assert contents(plain, StoreOptions(key=key))["/last"] == b"confirmed"
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root gives files away")
+def test_convert__by_root_leaves_the_store_to_its_owner(plain: Path) -> None:
+    os.chown(plain, 1234, 1234)
+    convert(plain, StoreOptions(), new_key())
+    assert {(each.stat().st_uid, each.stat().st_gid) for each in (plain, keys_file(plain))} == {(1234, 1234)}
+
+
+def test_convert__store_in_use_is_refused(plain: Path) -> None:
+    with Store.open(plain) as store, pytest.raises(StoreBusy):
+        convert(plain, StoreOptions(), new_key())
+    with Store.open(plain) as store:
+        assert read(store, f"/{CANARY.decode()}/small") == CANARY
+    assert not keys_file(plain).exists()
+
+
+def test_convert__nobody_writes_meanwhile(plain: Path) -> None:
+    tried: list[str] = []
+    script = (
+        "import apsw, sys; connection = apsw.Connection(sys.argv[1])\n"
+        "try: print(connection.pragma('user_version', 5), connection.pragma('user_version'))\n"
+        "except apsw.BusyError: print('busy')"
+    )
+
+    def look(_done: int, _total: int) -> None:
+        if not tried:
+            told = subprocess.run([sys.executable, "-c", script, plain], capture_output=True, text=True, check=False)
+            tried.append(told.stdout.strip() + told.stderr)
+
+    convert(plain, StoreOptions(), new_key(), CopyOptions(progress=look))
+    assert tried == ["busy"]
+
+
+def test_convert__damaged_store_stays_as_it_is(tmp_path: Path, plain: Path) -> None:
+    connection = apsw.Connection(str(plain))
+    connection.execute("UPDATE chunk_data SET data = zeroblob(length(data)) WHERE rowid = 1")
+    connection.close()
+    with pytest.raises(StoreDamaged):
+        convert(plain, StoreOptions(), new_key())
+    with apsw.Connection(str(plain)) as connection:
+        assert connection.pragma("journal_mode") == "wal"
+        assert connection.execute("SELECT total(length(data)) FROM chunk_data").get > len(CANARY) * 100_000 / 2
+    connection.close()
+    assert names_in(tmp_path) == [plain.name]
+
+
+CHANGES = {
+    "encrypt": ["encrypt", "--no-recovery"],
+    "rotate": ["key", "rotate", "--data-key", "--no-recovery"],
+    "decrypt": ["decrypt"],
+    "backup": ["backup", "--force", "copy.davsql"],
+}
+
+
+def unlocked_by(given: GivenKey, file: Path) -> DataKey | None:
+    """The key of a store, from what lies beside it now."""
+    if (header := first_bytes(file)) == PLAIN_HEADER:
+        return None
+    (envelope,) = (each for each in read_envelopes(keys_file(file)) if each.store == header.hex())
+    return unlock(envelope, given)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="kill -9")
+@pytest.mark.parametrize("change", CHANGES)
+def test_convert__killed_at_any_moment_leaves_the_old_or_the_new(tmp_path: Path, plain: Path, change: str) -> None:
+    given = GivenKey(text := new_key_text())
+    write_private(tmp_path / "a.key", text.encode(), may_replace=False)
+    expected = contents(plain, StoreOptions())
+    if change != "encrypt":
+        convert(plain, StoreOptions(), new_data_key(8192, [("file", given)]))
+    before = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
+    command = [
+        sys.executable,
+        "-m",
+        "davsql",
+        *CHANGES[change],
+        "--db",
+        str(plain),
+        "--key-file",
+        str(tmp_path / "a.key"),
+    ]
+    chance = random.Random(os.urandom(8))  # noqa: S311  # moments
+    ends = set()
+    for _ in range(KILLS):
+        for each in tmp_path.iterdir():
+            each.unlink()
+        for name, content in before.items():
+            (tmp_path / name).write_bytes(content)
+            (tmp_path / name).chmod(0o600)
+        process = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(chance.uniform(0.3, 0.8))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        left = [each for each in (plain, tmp_path / "copy.davsql") if each.exists()]
+        ends.add((process.returncode, len(left), first_bytes(plain) == PLAIN_HEADER))
+        for each in left:
+            assert contents(each, StoreOptions(key=unlocked_by(given, each))) == expected
+    print(sorted(ends))  # noqa: T201  # who asks for many kills wants to know what they hit
+
+
+def test_keys_file__both_envelopes_are_there_while_a_store_is_exchanged(file: Path, options: StoreOptions) -> None:
+    other = new_key()
+    adopt(keys_file(file), other.envelope)  # killed before the exchange
+    assert len(read_envelopes(keys_file(file))) == 2
+    convert(file, options, other)
+    assert [each.store for each in read_envelopes(keys_file(file))] == [first_bytes(file).hex()]
