@@ -61,7 +61,14 @@ def test_example__its_commented_keys_can_be_set(tmp_path: Path) -> None:
     assert config.store.readers == 8
     assert config.log.file == tmp_path / "davsql.log"
     assert config.shares == (
-        ShareOptions("photos", tmp_path / "photos.db", users=("ann",), groups=("family",), quota_mb=100_000),
+        ShareOptions(
+            "photos",
+            tmp_path / "photos.db",
+            users=("ann",),
+            groups=("family",),
+            quota_mb=100_000,
+            key_file=tmp_path / "photos.key",
+        ),
         ShareOptions(
             "documents",
             Path("/srv/documents.db"),

@@ -46,11 +46,21 @@ def audit_place(options: AuditOptions, accounts: Path | None, config: Path | Non
     return AuditPlace(level, file, options.key_file or file.with_suffix(".key"), options)
 
 
-def record(accounts: Path, subject: str, detail: str | None = None) -> None:
+def record_keys(store: Path, detail: str | None = None) -> None:
+    """Record a command about the keys of a store, just before it is done, where its configuration has an audit log.
+
+    Raises:
+        StoreError, InsecureFile: the audit log cannot be written, so nothing may be done.
+    """
+    config: Path | None = click.get_current_context().params["config"]
+    record(load_config(config).accounts.file, str(store), detail)
+
+
+def record(accounts: Path | None, subject: str, detail: str | None = None) -> None:
     """Record the command that is being run, inside the transaction that does it: undone when this fails.
 
     Args:
-        accounts: the account file that it changes.
+        accounts: the account file that it changes, or that of the configuration.
         subject: whom it is about.
         detail: what else there is to say.
 

@@ -9,15 +9,20 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
 from davsql.cli.copying import shown_copy
+from davsql.cli.encrypt import page_size_of
 from davsql.cli.printing import human_size, printable
 from davsql.cli.target import Target, target_option
+from davsql.cli.unlocking import new_given, warn
 from davsql.errors import StoreError
+from davsql.keys.envelope import new_data_key
+from davsql.keys.file import keys_file
 from davsql.maintenance.backup import TASK_NAME, backup_name, describe
-from davsql.store.backup import GENTLE_REST, Backup, CopyOptions, back_up, live_source, part_copy, real_path
+from davsql.store.backup import GENTLE_REST, Backup, CopyOptions, Rekey, back_up, live_source, part_copy, real_path
 from davsql.store.connection import require_file
 from davsql.store.exclusion import require_unused
 from davsql.store.migrate import SCHEMA_VERSION
@@ -38,14 +43,23 @@ STREAM_BYTES = 1024 * 1024
 @click.option("--deep", "verify", flag_value="deep", help="Read and rehash every chunk of the backup too.")
 @click.option("--no-verify", "verify", flag_value="no", help="Do not read the backup again.")
 @click.option("--force", "is_forced", is_flag=True, help="Replace DEST.")
+@click.option(
+    "--backup-key-file",
+    "backup_key_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Encrypt DEST under this key.  [default: the keys of the store]",
+)
+@click.option("--plaintext", "is_plain", is_flag=True, help="Do not encrypt DEST, though the store is.")
 @target_option
 def backup(
-    target: Target, destination: Path | None, to: str | None, tmp: Path | None, verify: str | None, *, is_forced: bool
+    target: Target, destination: Path | None, to: str | None, tmp: Path | None, verify: str | None, **form: Any
 ) -> None:
     """Copy the store as it is at this moment to the file DEST, or into the folder DEST as NAME-TIME.davsql.
 
     The store may be served and written to meanwhile. DEST gets its name when it is complete and verified, and is a
-    store itself: one file. Without DEST the folder of [backup] in the configuration file is used.
+    store itself: one file. Without DEST the folder of [backup] in the configuration file is used. The backup of an
+    encrypted store is encrypted too; DEST.keys, which belongs to it, is made beside it.
 
     \b
     Examples:
@@ -54,11 +68,15 @@ def backup(
       davsql backup --to - | ssh host 'cat > drive.davsql'
     """
     require_file(target.db)
-    rest = _rest(target)
-    how = CopyOptions(is_verified=verify != "no", is_deep=verify == "deep", may_replace=is_forced, rest=rest)
+    rest, is_forced, rekey = (
+        _rest(target),
+        form["is_forced"],
+        _rekey(target, form["backup_key_file"], is_plain=form["is_plain"]),
+    )
+    how = CopyOptions(verify != "no", verify == "deep", may_replace=is_forced, rekey=rekey, rest=rest)
     if to is not None:
-        if destination is not None or is_forced:
-            raise click.UsageError("--to - goes with neither DEST nor --force.")
+        if destination is not None or is_forced or form["backup_key_file"] is not None:
+            raise click.UsageError("--to - goes with none of DEST, --force and --backup-key-file.")
         _stream(target, tmp, how)
         return
     if tmp is not None:
@@ -70,6 +88,20 @@ def backup(
     size = human_size(made.snapshot.size_bytes)
     took = f"{size} in {made.duration_s:.1f} s, {how.verified}"
     click.echo(f"backed up {printable(target.db)} to {printable(made.file)}: {took}")
+
+
+def _rekey(target: Target, key_file: Path | None, *, is_plain: bool) -> Rekey | None:
+    if key_file is not None and is_plain:
+        raise click.UsageError("--backup-key-file and --plaintext exclude each other.")
+    if key_file is not None:
+        given = new_given(key_file)
+        key = target.options.key
+        page_size = page_size_of(target) if key is None else key.envelope.page_size
+        return Rekey(new_data_key(page_size, [(given.kind, given)]))
+    if is_plain and target.options.key is not None:
+        warn("the backup is not encrypted: whoever has it can read everything")
+        return Rekey(None)
+    return None
 
 
 def _file(target: Target, destination: Path | None) -> Path:
@@ -103,6 +135,8 @@ def _stream(target: Target, tmp: Path | None, how: CopyOptions) -> None:
             made.file.unlink()  # nothing stays, whatever becomes of this process
         shutil.copyfileobj(copy, out, STREAM_BYTES)
         out.flush()
+    if target.options.key is not None and how.rekey is None:
+        click.echo(f"davsql: keep a copy of {printable(keys_file(target.db))} with it", err=True)
     _note(target, made._replace(file=Path("standard output")), how)
 
 

@@ -16,13 +16,14 @@ from davsql.cli.target import file_options, load_config, share_store_options, sh
 from davsql.doctor.examination import Settings, examine
 from davsql.doctor.finding import Finding
 from davsql.doctor.private import check_accounts, check_audit
+from davsql.keys.sources import KeySource
 
 
 @click.command(short_help="Look for what endangers a store, and say what to do.")
 @click.option("--json", "is_json", is_flag=True, help="As one JSON list.")
 @file_options
 @click.pass_context
-def doctor(context: click.Context, db: Path | None, config: Path | None, *, is_json: bool) -> None:
+def doctor(context: click.Context, db: Path | None, config: Path | None, keys: KeySource, *, is_json: bool) -> None:
     """Look at the store, its file, its disk and the configuration; of several shares, at all. With accounts, look at
     their file and at the audit log too.
 
@@ -44,7 +45,7 @@ def doctor(context: click.Context, db: Path | None, config: Path | None, *, is_j
     )
     reports = {
         share.db: list(examine(share.db, share_store_options(configuration, share), settings))
-        for share in shares_of(db, configuration, config)
+        for share in shares_of(db, configuration, config, keys)
     }
     accounts = served_file(None, config, configuration.accounts)
     if accounts is not None:

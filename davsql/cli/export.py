@@ -17,6 +17,7 @@ from davsql.cli.local_files import StoreFiles, is_case_insensitive, is_same_time
 from davsql.cli.ls import members
 from davsql.cli.target import Target, target_option
 from davsql.cli.transfer import DEFAULT_JOBS, Advance, Transfer, is_fatal
+from davsql.cli.unlocking import warn
 from davsql.errors import AlreadyExists, DavsqlError
 from davsql.model import Inode, Node
 from davsql.paths import DavPath
@@ -44,6 +45,8 @@ def export(context: click.Context, target: Target, path: str, folder: Path, jobs
       davsql export /Photos/2026 /mnt/stick --db /srv/photos.db
     """
     source = DavPath.from_text(path)
+    if target.options.key is not None:
+        warn("what is exported is not encrypted: whoever can read it there can read everything")
     with target.open(read_only=True) as store:
         top = store.node(source)
         folder.mkdir(parents=True, exist_ok=True)

@@ -10,11 +10,13 @@ import click
 
 from davsql.cli.copying import shown_copy
 from davsql.cli.printing import counted, human_size, printable
-from davsql.cli.target import Target, target_option
+from davsql.cli.target import Target, locked_target_option
+from davsql.cli.unlocking import unlocked, warn
 from davsql.maintenance.litestream import Replicated
 from davsql.maintenance.replica_restore import restore_from_replica
 from davsql.store import restore as store_restore
 from davsql.store.backup import CopyOptions
+from davsql.store.cipher import is_plain_file
 
 
 class _Time(click.ParamType[datetime]):
@@ -35,7 +37,7 @@ class _Time(click.ParamType[datetime]):
 @click.option("--at", type=_Time(), metavar="TIME", help="With --from-replica: as it was then.  [default: the newest]")
 @click.option("--deep", "is_deep", is_flag=True, help="Read and rehash every chunk of the copy too.")
 @click.option("--force", "is_forced", is_flag=True, help="Put it in the place of a store, which is kept.")
-@target_option
+@locked_target_option
 def restore(
     target: Target, source: str | None, at: datetime | None, *, is_replica: bool, is_deep: bool, is_forced: bool
 ) -> None:
@@ -43,6 +45,7 @@ def restore(
 
     A store that is there stays as it is without --force; with --force it is kept as PATH.replaced-TIME. It must not
     be in use. A backup of an older davsql is migrated on the way. The check is that of `davsql check`, with --deep too.
+    An encrypted backup needs BACKUP.keys beside it, and becomes an encrypted store that the same keys open.
 
     \b
     Examples:
@@ -63,7 +66,11 @@ def restore(
         elif source is None:
             raise click.UsageError("Missing argument 'BACKUP'.")
         else:
-            done = store_restore.restore(Path(source), target.db, target.options, how)
+            was_encrypted = target.db.is_file() and not is_plain_file(target.db)
+            options = unlocked(Path(source), target.options, target.keys)
+            done = store_restore.restore(Path(source), target.db, options, how)
+            if was_encrypted and options.key is None:
+                warn("the store was encrypted, and its backup is not; `davsql encrypt` encrypts it again")
     if done.replaced is not None:
         click.echo(f"what was there is kept as {printable(done.replaced)}")
     nodes = counted(done.snapshot.nodes, "node")

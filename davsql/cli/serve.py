@@ -12,15 +12,16 @@ from typing import Any
 import click
 
 from davsql.cli.accounts import accounts_option, served_file, way_of_passwords
-from davsql.cli.auditing import audit_place
+from davsql.cli.auditing import AuditPlace, audit_place
 from davsql.cli.logging_setup import set_up_logging
 from davsql.cli.monitoring import announcement, require_local, start_admin
 from davsql.cli.printing import printable
 from davsql.cli.rules import rules_of
 from davsql.cli.site import Site
 from davsql.cli.target import file_options, load_config, shares_of
-from davsql.config import ListenOptions
+from davsql.config import Config, ListenOptions, ShareOptions
 from davsql.errors import ListenError
+from davsql.keys.sources import KeySource
 from davsql.paths import encoded_name
 from davsql.server.addresses import is_loopback, reason_of, url_of
 from davsql.server.admin import OneProcess
@@ -52,7 +53,13 @@ How to use it as a drive:
 )
 @click.option("--read-only", "is_read_only", is_flag=True, help="Refuse every change.")
 def serve(
-    db: Path | None, config: Path | None, accounts: Path | None, *, is_read_only: bool, **listening: str | int | None
+    db: Path | None,
+    config: Path | None,
+    accounts: Path | None,
+    keys: KeySource,
+    *,
+    is_read_only: bool,
+    **listening: str | int | None,
 ) -> None:
     """Serve stores as network drives (WebDAV) until Ctrl-C or SIGTERM.
 
@@ -68,7 +75,12 @@ def serve(
     """
 
     def read() -> Site:
-        return _read_site(db, config, accounts, listening, is_read_only=is_read_only)
+        configuration = load_config(config)
+        shares = shares_of(db, configuration, config, keys)
+        shares = tuple(replace(share, read_only=share.read_only or is_read_only) for share in shares)
+        account_file = served_file(accounts, config, configuration.accounts)
+        audit = audit_place(configuration.audit, account_file, config)
+        return _site(configuration, shares, account_file, audit, listening)
 
     site = read()
     set_up_logging(site.configuration.log)
@@ -79,25 +91,23 @@ def serve(
     click.echo("davsql stopped")
 
 
-def _read_site(
-    db: Path | None, config: Path | None, accounts: Path | None, listening: Mapping[str, Any], *, is_read_only: bool
+def _site(
+    configuration: Config,
+    shares: tuple[ShareOptions, ...],
+    account_file: Path | None,
+    audit: AuditPlace,
+    listening: Mapping[str, Any],
 ) -> Site:
     """What to serve; `listening` overrides the configuration where it is not None."""
-    configuration = load_config(config)
     listen = replace(configuration.listen, **{key: value for key, value in listening.items() if value is not None})
     if listen.workers > 1 and not IS_SPREAD:
         click.echo("davsql: this system does not spread connections over processes: one serves them all", err=True)
         listen = replace(listen, workers=1)
-    account_file = served_file(accounts, config, configuration.accounts)
     if account_file is None:
         _require_loopback(listen.host)
     require_local(configuration.admin)
-    shares = tuple(
-        replace(share, read_only=share.read_only or is_read_only) for share in shares_of(db, configuration, config)
-    )
     configuration = replace(configuration, listen=listen)
     rules = rules_of(shares, configuration, has_accounts=account_file is not None)
-    audit = audit_place(configuration.audit, account_file, config)
     return Site(configuration, shares, rules, account_file, audit)
 
 

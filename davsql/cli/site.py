@@ -23,7 +23,7 @@ from davsql.config import Config, ShareOptions
 from davsql.dav.access import ShareRules
 from davsql.dav.application import make_application
 from davsql.dav.audit import Audited
-from davsql.errors import ConfigError, NotFound
+from davsql.errors import ConfigError, KeyMissing, NotFound
 from davsql.maintenance.backup import backups_in
 from davsql.maintenance.health import Watched
 from davsql.maintenance.thread import Maintenance
@@ -169,6 +169,11 @@ class Site:
 
     def _tell_of_new_store(self, share: ShareOptions) -> None:
         if not share.db.exists() and not share.read_only:
+            if share.key_source.is_given:  # what is made here is plain
+                raise KeyMissing(
+                    f"{share.db} does not exist, and a key was given: is its disk mounted? `davsql init --encrypt --db "
+                    f"{share.db}` makes an encrypted store"
+                )
             _require_no_backups(share, self.configuration)
             click.echo(f"making a new store: {printable(share.db)}")
 

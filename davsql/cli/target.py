@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from davsql.cli.printing import printable
+from davsql.cli.unlocking import key_options, unlocked
 from davsql.config import Config, ShareOptions, load
 from davsql.dav.access import EVERYBODY
 from davsql.errors import ConfigError
+from davsql.keys.sources import KeySource
 from davsql.maintenance.backup import BackupOptions
 from davsql.maintenance.litestream import ReplicaOptions, Replicated
 from davsql.paths import lookup_key
@@ -33,6 +35,7 @@ class Target:
     options: StoreOptions
     backup: BackupOptions = field(default_factory=BackupOptions)
     replica: Replicated = field(default_factory=lambda: Replicated(ReplicaOptions()))
+    keys: KeySource = field(default_factory=KeySource)
 
     def open(self, *, create: bool = False, read_only: bool = False) -> Store:
         """Open the store; use it in a `with` statement."""
@@ -50,28 +53,51 @@ def tell_of_migration(store: Store) -> None:
 
 
 def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --db and --config, handed over as `db` and `config`."""
+    """Add --db and --config, handed over as `db` and `config`, and where the key is, as `keys`."""
     config = click.option("--config", type=_FILE, metavar="FILE", help="Configuration file (TOML).")
     db = click.option("--db", type=_FILE, metavar="PATH", help=f"The store's file.  [default: {DEFAULT_DB}]")
-    return db(config(command))
+    return db(config(key_options(command)))
 
 
 def target_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --db, --config and --share; the command gets them as one argument, `target`."""
+    """Add --db, --config, --share and where the key is; the command gets all as one argument, `target`, unlocked."""
 
     @functools.wraps(command)
-    def with_target(*args: Any, db: Path | None, config: Path | None, share: str | None, **kwargs: Any) -> Any:
-        return command(*args, target=_target(db, config, share), **kwargs)
+    def with_key(*args: Any, target: Target, **kwargs: Any) -> Any:
+        options = unlocked(target.db, target.options, target.keys)
+        return command(*args, target=replace(target, options=options), **kwargs)
+
+    return locked_target_option(with_key)
+
+
+def locked_target_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for commands that have their own ways with keys."""
+
+    @functools.wraps(command)
+    def with_target(
+        *args: Any, db: Path | None, config: Path | None, share: str | None, keys: KeySource, **kwargs: Any
+    ) -> Any:
+        return command(*args, target=_target(db, config, share, keys), **kwargs)
 
     share = click.option("--share", metavar="NAME", help="Which share, when the configuration has several.")
     return file_options(share(with_target))
 
 
-def shares_of(db: Path | None, configuration: Config, config_file: Path | None) -> tuple[ShareOptions, ...]:
-    """The stores that options and configuration name: that of --db, those of the file, else the default."""
+def shares_of(
+    db: Path | None, configuration: Config, config_file: Path | None, keys: KeySource
+) -> tuple[ShareOptions, ...]:
+    """The stores that options and configuration name: that of --db, those of the file, else the default.
+
+    Args:
+        keys: overrides what the file says of them.
+    """
     if db is not None and configuration.shares:
         raise click.UsageError(f"--db cannot be used with {config_file}, which has shares of its own.")
-    return configuration.shares or (ShareOptions("", db or DEFAULT_DB, users=(EVERYBODY,)),)
+    shares = configuration.shares or (ShareOptions("", db or DEFAULT_DB, users=(EVERYBODY,)),)
+    if not keys.is_given:
+        return shares
+    place = {f"key_{each.name}": getattr(keys, each.name) for each in fields(keys)}
+    return tuple(replace(share, **place) for share in shares)
 
 
 def load_config(config_file: Path | None) -> Config:
@@ -80,16 +106,21 @@ def load_config(config_file: Path | None) -> Config:
 
 
 def share_store_options(configuration: Config, share: ShareOptions) -> StoreOptions:
-    """How to open the store of a share."""
-    return replace(configuration.store, read_only=share.read_only)
+    """How to open the store of a share, with its key.
+
+    Raises:
+        KeyFailed: there is no key, or a wrong one.
+    """
+    return unlocked(share.db, replace(configuration.store, read_only=share.read_only), share.key_source)
 
 
-def _target(db: Path | None, config_file: Path | None, name: str | None) -> Target:
+def _target(db: Path | None, config_file: Path | None, name: str | None, keys: KeySource) -> Target:
     configuration = load_config(config_file)
-    shares = shares_of(db, configuration, config_file)
+    shares = shares_of(db, configuration, config_file, keys)
     share = _chosen(shares, name, config_file)
     replica = Replicated(configuration.replica, share.name)
-    return Target(share.db, share_store_options(configuration, share), configuration.backup, replica)
+    options = replace(configuration.store, read_only=share.read_only)
+    return Target(share.db, options, configuration.backup, replica, share.key_source)
 
 
 def _chosen(shares: tuple[ShareOptions, ...], name: str | None, config_file: Path | None) -> ShareOptions:

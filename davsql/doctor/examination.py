@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from davsql.doctor.database import RESTORE, check_database
+from davsql.doctor.encryption import check_encryption
 from davsql.doctor.finding import Finding, failed, passed
 from davsql.doctor.host import check_host
 from davsql.doctor.settings import check_settings
@@ -44,6 +45,7 @@ def examine(file: Path, options: StoreOptions, settings: Settings) -> Iterator[F
     else:
         is_replicated = is_replicated or facts.leaves_checkpoints
         yield passed("store", f"schema {facts.schema_version}, {facts.pages.page_count:,} pages")
+        yield from check_encryption(file, options)
         yield from check_database(facts, settings.maintenance, settings.backup, settings.replica_url, time.time_ns())
     yield from check_host(file, is_replicated=is_replicated)
     yield from check_settings(options, settings.server, settings.admin)

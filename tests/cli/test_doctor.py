@@ -104,7 +104,7 @@ def test_doctor__is_green_on_a_fresh_drive(davsql: RunDavsql, doctor: Doctor) ->
     not_passed = {check: each for check, each in found.items() if each[0] != "pass"}
     assert not_passed.keys() <= {"file system"}, not_passed  # the tests' folder may lie on a tmpfs
     assert found["backup"][1].startswith("none yet, the store is new; soon: davsql backup DEST; ")
-    assert len(found) == 29
+    assert len(found) == 30
 
 
 def test_doctor__prints_a_table(davsql: RunDavsql, db: Path) -> None:
@@ -117,7 +117,7 @@ def test_doctor__prints_a_table(davsql: RunDavsql, db: Path) -> None:
     make_old(db, 2)
     lines = davsql("doctor").out.splitlines()
     assert any(line[:column].strip() == "" and line[column:].startswith("-> davsql backup DEST") for line in lines)
-    assert lines[-1].startswith("29 checks: ")
+    assert lines[-1].startswith("30 checks: ")
     assert all(len(line) < 140 for line in lines)
 
 

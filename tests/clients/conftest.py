@@ -10,6 +10,7 @@ import pytest
 
 from davsql.store.store import Store
 from tests.clients.programs import Program, find_program
+from tests.conftest import encrypted_store
 from tests.live_server import LiveServer, serving_processes, serving_shares
 
 
@@ -31,10 +32,17 @@ def cadaver(folder: Path) -> Program:
     return find_program("cadaver", folder)
 
 
-@pytest.fixture(params=["", "/drive", "4 workers"], ids=["at the root", "under a name", "4 workers"])
+@pytest.fixture(
+    params=["", "/drive", "4 workers", "encrypted"], ids=["at the root", "under a name", "4 workers", "encrypted"]
+)
 def share_url(request: pytest.FixtureRequest, store: Store) -> Iterator[str]:
-    """The URL of a share, without a slash at the end: the whole server, one name on it, several processes."""
+    """The URL of a share, without a slash at the end: the whole server, one name on it, several processes, a store
+    that is encrypted."""
     mount: str = request.param
+    if mount == "encrypted":
+        with encrypted_store(store.file.with_name("encrypted.db")) as other, serving_shares({"/": other}) as live:
+            yield live.url
+        return
     if mount == "4 workers":
         if sys.platform != "linux":
             pytest.skip("only Linux spreads connections over processes")
