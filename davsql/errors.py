@@ -29,6 +29,10 @@ class ListenError(DavsqlError):
     """The server cannot, or must not, listen at this address; the message says why and the remedy."""
 
 
+class TlsError(DavsqlError):
+    """A certificate or its key cannot be used, or not be made; the message names the file and the remedy."""
+
+
 class WorkerFailed(DavsqlError):
     """A process that `davsql serve` started could not begin its work; the message is its reason."""
 

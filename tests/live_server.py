@@ -18,6 +18,7 @@ from davsql.dav.quotas import ShareQuotas
 from davsql.dav.request import DavOptions
 from davsql.server.http import HttpServer
 from davsql.server.options import ServerOptions
+from davsql.server.tls import Tls
 from davsql.store.store import Store
 from tests import http_client
 
@@ -35,7 +36,12 @@ class Served:
     def url(self) -> str:
         """`http://127.0.0.1:PORT`, without a slash at the end."""
         host, port = self.address
-        return f"http://{host}:{port}"
+        return f"{self.scheme}://{host}:{port}"
+
+    @property
+    def scheme(self) -> str:
+        """`http` or `https`."""
+        return "http"
 
     def client(self, *, timeout_s: float = http_client.TIMEOUT_S) -> http_client.Client:
         """A keep-alive connection; use it in a `with` statement."""
@@ -57,6 +63,11 @@ class LiveServer(Served):
     """In this process."""
 
     http: HttpServer
+
+    @property
+    def scheme(self) -> str:
+        """`http` or `https`."""
+        return "http" if self.http.tls is None else "https"
 
 
 @dataclass(frozen=True)
@@ -111,9 +122,11 @@ def serving_processes(store: Path, workers: int, more: str = "") -> Iterator[Ser
 
 
 @contextmanager
-def serving(application: WSGIApplication, options: ServerOptions | None = None) -> Iterator[LiveServer]:
+def serving(
+    application: WSGIApplication, options: ServerOptions | None = None, tls: Tls | None = None
+) -> Iterator[LiveServer]:
     """Run `application` under the real server until the block ends."""
-    http = HttpServer(("127.0.0.1", 0), application, options or ServerOptions())
+    http = HttpServer(("127.0.0.1", 0), application, options or ServerOptions(), tls=tls)
     http.expiration_interval = 0.01  # how soon it notices that it is to stop
     http.prepare()
     thread = threading.Thread(target=http.serve, name="live-server", daemon=True)
@@ -134,7 +147,8 @@ def serving_shares(
     dav: DavOptions | None = None,
     options: ServerOptions | None = None,
     quotas: Mapping[str, ShareQuotas] | None = None,
+    tls: Tls | None = None,
 ) -> Iterator[LiveServer]:
     """Serve stores by their mount paths ("/" or "/name") until the block ends."""
-    with serving(make_application(shares, dav or DavOptions(), quotas=quotas), options) as server:
+    with serving(make_application(shares, dav or DavOptions(), quotas=quotas), options, tls) as server:
         yield server

@@ -27,11 +27,13 @@ MAY_IMPORT = {
     "accounts": BASE | {"store"},
     "audit": BASE | {"store"},
     "dav": BASE | {"store", "accounts", "audit"},
+    "certificates": BASE,
     "server": BASE | {"maintenance", "metrics"},
     "metrics": BASE | {"store", "maintenance"},
-    "doctor": BASE | {"store", "keys", "accounts", "audit", "maintenance", "server"},
+    "doctor": BASE | {"certificates", "store", "keys", "accounts", "audit", "maintenance", "server"},
     "config": BASE | {"store", "keys", "accounts", "audit", "maintenance", "dav", "server"},
-    "cli": BASE | {"store", "keys", "accounts", "audit", "maintenance", "dav", "server", "metrics", "doctor", "config"},
+    "cli": BASE
+    | {"store", "keys", "accounts", "audit", "maintenance", "dav", "certificates", "server", "metrics", "doctor", "config"},
 }
 ONE_PLACE = {
     "apsw": "store",

@@ -39,7 +39,7 @@ class Connection(HTTPConnection):
     def __init__(self, server: HttpServer, sock: socket.socket, makefile: object = None) -> None:
         del makefile  # cheroot's buffered files; a wire takes their place
         self._options = server.options
-        self._wire = Wire(sock, server.options)
+        self._wire = Wire(sock, server.options) if server.tls is None else server.tls.wire(sock, server.options)
         super().__init__(server, sock, lambda _sock, mode, _size: self._wire if mode == "rb" else None)
         self.is_new = True  # accepted, and never given to a thread
         self._server = server
@@ -133,7 +133,8 @@ class Connection(HTTPConnection):
 
     def _may_wait(self) -> bool:
         """Whether the connection may go (back) to the selector."""
-        return self._server.ready and (self._reader is not None or self._server.can_add_keepalive_connection)
+        is_served = self._reader is None and self.requests_seen > 0  # else it waits for a head, or a handshake
+        return self._server.ready and (not is_served or self._server.can_add_keepalive_connection)
 
     def _read_head(self) -> RequestHead | None:
         """The next head, None when it is not complete yet.
@@ -148,6 +149,8 @@ class Connection(HTTPConnection):
             data = wire.take_buffered(RECEIVE_BYTES) if wire.has_data() else None
             if data is None:
                 data = wire.receive(RECEIVE_BYTES, NEXT_REQUEST_WAIT_S)
+            if data is None and not self.requests_seen and time.monotonic() > self._deadline:
+                data = b""  # a handshake that drips
             if data is None:
                 return None
             if not data:
@@ -188,6 +191,7 @@ class Connection(HTTPConnection):
         tally.begun += 1
         began_ns = time.monotonic_ns()
         environ = make_environ(self._server.base_environ, head, body, peer)
+        environ.update(wire.variables)
         try:
             response.run(self._server.application, environ)
         finally:

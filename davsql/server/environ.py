@@ -10,7 +10,7 @@ from davsql.server.body import Body
 from davsql.server.head import RequestHead
 
 
-def base_environ(address: tuple[str, int]) -> dict[str, Any]:
+def base_environ(address: tuple[str, int], scheme: str) -> dict[str, Any]:
     """What all requests of one server have in common."""
     host, port = address
     return {
@@ -19,7 +19,7 @@ def base_environ(address: tuple[str, int]) -> dict[str, Any]:
         "SERVER_PORT": str(port),
         "SERVER_SOFTWARE": "davsql",
         "wsgi.version": (1, 0),
-        "wsgi.url_scheme": "http",
+        "wsgi.url_scheme": scheme,
         "wsgi.errors": sys.stderr,
         "wsgi.multithread": True,
         "wsgi.multiprocess": False,

@@ -20,6 +20,7 @@ from davsql.server.environ import base_environ
 from davsql.server.options import ServerOptions
 from davsql.server.pool import WorkerPool
 from davsql.server.response import Application
+from davsql.server.tls import Tls
 
 if sys.platform != "win32":
     import resource
@@ -45,18 +46,22 @@ class HttpServer(HTTPServer):
         application: Application,
         options: ServerOptions | None = None,
         access_log: AccessLog | None = None,
+        tls: Tls | None = None,
     ) -> None:
         """Nothing is opened.
 
         Args:
             bind: the address; or a socket that is bound already, which others may have too.
             access_log: gets a line for each request.
+            tls: makes it https. cheroot's adapters shake hands in the thread that accepts, and work on sockets: so
+                they are not used.
         """
         self.options = options or ServerOptions()
         self._listener = bind if isinstance(bind, socket.socket) else None
         super().__init__(bind.getsockname()[:2] if isinstance(bind, socket.socket) else bind, None, minthreads=1)
-        self.application = application
         self.access_log = access_log
+        self.tls = tls
+        self.application = application if tls is None else tls.with_hsts(application)
         self.requests = WorkerPool(self)
         self.timeout = self.options.timeout_s  # type: ignore[assignment]  # the stubs want int
         self.request_queue_size = self.options.backlog
@@ -77,7 +82,9 @@ class HttpServer(HTTPServer):
         super().prepare()
         if self._listener is not None:
             self._listener.settimeout(0)  # who else has it may take the connection that both were woken for
-        self.base_environ = base_environ(self.bind_addr)
+        self.base_environ = base_environ(self.bind_addr, "http" if self.tls is None else "https")
+        if self.tls is not None:
+            self.tls.start()
 
     def bind(self, family: int, type: int, proto: int = 0) -> socket.socket:  # noqa: A002  # cheroot's name
         """Take the socket that was given, or make one."""
@@ -105,6 +112,8 @@ class HttpServer(HTTPServer):
             if not self.ready:
                 return
             super().stop()
+            if self.tls is not None:
+                self.tls.stop()
             for connection in tuple(self.connections_open):
                 connection.close()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,26 @@ class ServerOptions:
     target_limit: int = 16 * 1024  # bytes of the request target; beyond: 414
     drain_limit: int = 256 * 1024  # bytes of an unread body that are read away to keep the connection
     drain_timeout_s: float = 2.0
+
+
+TlsMode = Literal["off", "auto", "files"]
+
+
+@dataclass(frozen=True, slots=True)
+class TlsOptions:
+    """Whether and how the server speaks TLS; config.py fills it from the file."""
+
+    tls: TlsMode = "off"  # "auto": a certificate of our own authority; "files": one that somebody else looks after
+    tls_folder: Path | None = None  # of "auto"; None: davsql-tls beside the configuration
+    tls_certificate: Path | None = None  # of "files": PEM, with the chain up to the authority
+    tls_key: Path | None = None  # None: it is in the same file
+    tls_client_ca: Path | None = None  # whose certificates log clients in; None: they are not asked for one
+    tls_client_certificates: Literal["required", "optional"] = "required"  # if there is tls_client_ca
+    hsts_days: int = 180  # that browsers shall insist on https; 0: they are not told
+
+    def __post_init__(self) -> None:
+        if self.tls == "files" and self.tls_certificate is None:
+            raise ValueError('tls_certificate: needed with tls = "files"; or let davsql make one: tls = "auto"')
 
 
 ADMIN_PORT = 8079

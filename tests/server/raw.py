@@ -14,6 +14,7 @@ from typing import Any
 from davsql.errors import DavsqlError
 from davsql.server.http import HttpServer
 from davsql.server.options import ServerOptions
+from davsql.server.tls import Tls
 
 TIMEOUT_S = 10.0
 QUICK = ServerOptions(
@@ -95,9 +96,9 @@ class Served:
 
 
 @contextmanager
-def served(application: Answer, options: ServerOptions = QUICK) -> Iterator[Served]:
+def served(application: Answer, options: ServerOptions = QUICK, tls: Tls | None = None) -> Iterator[Served]:
     """Run `application` under the real server on a free port."""
-    http = HttpServer(("127.0.0.1", 0), application, options)
+    http = HttpServer(("127.0.0.1", 0), application, options, tls=tls)
     http.prepare()
     thread = threading.Thread(target=http.serve, name="served", daemon=True)
     thread.start()
