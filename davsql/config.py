@@ -30,7 +30,7 @@ from davsql.maintenance.litestream import ReplicaOptions
 from davsql.maintenance.thread import MaintenanceOptions
 from davsql.paths import checked_name, lookup_key
 from davsql.server.listening import default_workers
-from davsql.server.options import AdminOptions, ServerOptions
+from davsql.server.options import AdminOptions, ServerOptions, TlsOptions
 from davsql.store.options import StoreOptions
 
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -100,6 +100,7 @@ class Config:
 
     listen: ListenOptions = field(default_factory=ListenOptions)
     server: ServerOptions = field(default_factory=ServerOptions)
+    tls: TlsOptions = field(default_factory=TlsOptions)
     proxy: ProxyOptions = field(default_factory=ProxyOptions)
     accounts: AccountOptions = field(default_factory=AccountOptions)
     store: StoreOptions = field(default_factory=StoreOptions)
@@ -115,7 +116,7 @@ class Config:
 
 # Table -> the fields of Config that it fills.
 TABLES: Mapping[str, Sequence[str]] = {
-    "server": ("listen", "server", "proxy"),
+    "server": ("listen", "server", "tls", "proxy"),
     "accounts": ("accounts",),
     "store": ("store",),
     "dav": ("dav",),

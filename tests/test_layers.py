@@ -33,7 +33,19 @@ MAY_IMPORT = {
     "doctor": BASE | {"certificates", "store", "keys", "accounts", "audit", "maintenance", "server"},
     "config": BASE | {"store", "keys", "accounts", "audit", "maintenance", "dav", "server"},
     "cli": BASE
-    | {"store", "keys", "accounts", "audit", "maintenance", "dav", "certificates", "server", "metrics", "doctor", "config"},
+    | {
+        "store",
+        "keys",
+        "accounts",
+        "audit",
+        "maintenance",
+        "dav",
+        "certificates",
+        "server",
+        "metrics",
+        "doctor",
+        "config",
+    },
 }
 ONE_PLACE = {
     "apsw": "store",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, NoReturn
 
 from davsql.accounts import attempts, logins
@@ -125,6 +125,20 @@ class Gate:
             return Principal(name)
         if account.is_disabled:
             raise LoginRefused("the account is disabled")
+        return Principal(account.name, account.groups)
+
+    def certified(self, names: Iterable[str]) -> Principal:
+        """The principal of the first of the names in a client's certificate that is an account's.
+
+        Raises:
+            LoginRefused: none is, or the account is disabled.
+            StoreError: the account file cannot be read.
+        """
+        with self._file.snapshot() as tx:
+            found = (logins.account_of(tx, name) for name in names if is_name(name))
+            account = next((each for each in found if each is not None), None)
+        if account is None or account.is_disabled:
+            raise LoginRefused("the certificate is of no account, or of one that is disabled")
         return Principal(account.name, account.groups)
 
     def _generation(self) -> int:

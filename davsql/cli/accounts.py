@@ -87,15 +87,15 @@ def served_file(accounts: Path | None, config: Path | None, options: AccountOpti
 
 def way_of_passwords(host: str, configuration: Config) -> str:
     """What people should know of passwords from other machines; "" when only this one reaches the server."""
-    if is_loopback(host):
+    if is_loopback(host) or configuration.tls.tls != "off":
         return ""
     if configuration.accounts.allow_plain_http:
         return "warning: passwords are taken over plain HTTP; everybody on the way can read them"
     if configuration.proxy.trusted_proxies:
         return ""
     return (
-        "Other machines cannot log in yet, because passwords are not taken over plain HTTP: put a proxy with TLS in "
-        "front and name it in [server] trusted_proxies"
+        "Other machines cannot log in yet, because passwords are not taken over plain HTTP: say --tls auto, or put a "
+        "proxy with TLS in front and name it in [server] trusted_proxies"
     )
 
 

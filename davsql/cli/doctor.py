@@ -13,6 +13,8 @@ from davsql.cli.accounts import served_file
 from davsql.cli.auditing import audit_place
 from davsql.cli.printing import counted, printable
 from davsql.cli.target import file_options, load_config, share_store_options, shares_of
+from davsql.cli.tls import tls_place_of, with_tls
+from davsql.doctor.certificate import check_certificate
 from davsql.doctor.examination import Settings, examine
 from davsql.doctor.finding import Finding
 from davsql.doctor.private import check_accounts, check_audit
@@ -25,7 +27,7 @@ from davsql.keys.sources import KeySource
 @click.pass_context
 def doctor(context: click.Context, db: Path | None, config: Path | None, keys: KeySource, *, is_json: bool) -> None:
     """Look at the store, its file, its disk and the configuration; of several shares, at all. With accounts, look at
-    their file and at the audit log too.
+    their file and at the audit log too, with TLS at the certificate.
 
     Nothing is changed, and the store may be served meanwhile. Each line ends as pass, warn or fail; what is to be done
     stands below. Exit code 1 when something fails.
@@ -53,6 +55,9 @@ def doctor(context: click.Context, db: Path | None, config: Path | None, keys: K
     audit = audit_place(configuration.audit, accounts, config)
     if audit.level != "off" and audit.file.exists():  # the first start makes it
         reports[audit.file] = list(check_audit(audit.file, audit.key_file))
+    tls = tls_place_of(with_tls(configuration, config))
+    if tls is not None:
+        reports[tls.certificate] = list(check_certificate(tls))
     if is_json:
         found = [{"db": str(file), **asdict(each)} for file, findings in reports.items() for each in findings]
         click.echo(json.dumps(found, indent=2))

@@ -23,6 +23,7 @@ INTERRUPTED = 130
 COMMANDS = {
     "audit": "davsql.cli.audit:audit",
     "backup": "davsql.cli.backup:backup",
+    "cert": "davsql.cli.cert:cert",
     "check": "davsql.cli.check:check",
     "decrypt": "davsql.cli.encrypt:decrypt",
     "doctor": "davsql.cli.doctor:doctor",

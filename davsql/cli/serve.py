@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -19,6 +19,7 @@ from davsql.cli.printing import printable
 from davsql.cli.rules import rules_of
 from davsql.cli.site import Site
 from davsql.cli.target import file_options, load_config, shares_of
+from davsql.cli.tls import with_tls
 from davsql.config import Config, ListenOptions, ShareOptions
 from davsql.errors import ListenError
 from davsql.keys.sources import KeySource
@@ -26,6 +27,7 @@ from davsql.paths import encoded_name
 from davsql.server.addresses import is_loopback, reason_of, url_of
 from davsql.server.admin import OneProcess
 from davsql.server.listening import IS_SPREAD, bind
+from davsql.server.options import TlsMode
 from davsql.server.run import run
 from davsql.server.workers import Supervisor
 
@@ -51,6 +53,7 @@ How to use it as a drive:
 @click.option(
     "--workers", type=click.IntRange(1, 256), metavar="N", help="Processes that serve.  [default: the cores, at most 4]"
 )
+@click.option("--tls", type=click.Choice(get_args(TlsMode)), help='TLS; "auto" makes a certificate.  [default: off]')
 @click.option("--read-only", "is_read_only", is_flag=True, help="Refuse every change.")
 def serve(
     db: Path | None,
@@ -59,6 +62,7 @@ def serve(
     keys: KeySource,
     *,
     is_read_only: bool,
+    tls: TlsMode | None,
     **listening: str | int | None,
 ) -> None:
     """Serve stores as network drives (WebDAV) until Ctrl-C or SIGTERM.
@@ -72,10 +76,11 @@ def serve(
       davsql serve
       davsql serve --db /srv/photos.db --port 8090 --read-only
       davsql serve --config /etc/davsql.toml --workers 1
+      davsql serve --host 0.0.0.0 --tls auto
     """
 
     def read() -> Site:
-        configuration = load_config(config)
+        configuration = with_tls(load_config(config), config, tls)
         shares = shares_of(db, configuration, config, keys)
         shares = tuple(replace(share, read_only=share.read_only or is_read_only) for share in shares)
         account_file = served_file(accounts, config, configuration.accounts)
@@ -170,11 +175,12 @@ def _listen_error(listen: ListenOptions, error: OSError) -> ListenError:
 
 def _announce(address: tuple[str, int], site: Site, monitoring: str) -> None:
     shares = site.shares
+    suffix = "" if site.configuration.tls.tls == "off" else "s"
     origin = url_of(str(address[0]), int(address[1])).removeprefix("http:")
     urls = [origin + (encoded_name(share.name) + "/" if share.name else "") for share in shares]
     for share, url in zip(shares, urls, strict=True):
         note = " (read-only)" if share.read_only else ""
-        click.echo(f"serving {printable(share.db)} on http:{url}{note}")
+        click.echo(f"serving {printable(share.db)} on http{suffix}:{url}{note}")
     if monitoring:
         click.echo(monitoring)
     if site.accounts is None:
@@ -185,5 +191,7 @@ def _announce(address: tuple[str, int], site: Site, monitoring: str) -> None:
             click.echo(way)
         click.echo()
     login = "" if site.accounts is None else "-u NAME "
-    click.echo(HOW_TO_MOUNT.format(url=f"http:{urls[0]}", dav_url=f"dav:{urls[0]}", login=login))
+    click.echo(HOW_TO_MOUNT.format(url=f"http{suffix}:{urls[0]}", dav_url=f"dav{suffix}:{urls[0]}", login=login))
+    if site.configuration.tls.tls == "auto":
+        click.echo("Devices that do not trust its certificate yet: davsql cert export-ca says what to do.\n")
     click.echo("Ctrl-C stops it.")

@@ -19,6 +19,7 @@ from davsql.cli.printing import printable
 from davsql.cli.replicas import open_share, open_share_of_worker
 from davsql.cli.rules import quotas_of
 from davsql.cli.target import tell_of_migration
+from davsql.cli.tls import open_tls
 from davsql.config import Config, ShareOptions
 from davsql.dav.access import ShareRules
 from davsql.dav.application import make_application
@@ -32,6 +33,7 @@ from davsql.server.admin import OneProcess
 from davsql.server.http import HttpServer
 from davsql.server.run import run_worker
 from davsql.server.team import Team, answer_for
+from davsql.server.tls import Tls
 from davsql.store.pins import GRACE_S_MIN
 from davsql.store.store import Store
 
@@ -73,6 +75,14 @@ class Site:
         """What requests get when a worker stops."""
         return self.configuration.server.shutdown_timeout_s
 
+    def tls(self) -> Tls | None:
+        """What a server needs to speak TLS; None: it does not.
+
+        Raises:
+            TlsError: certificate or key cannot be used.
+        """
+        return open_tls(self.configuration)
+
     def prepared(self) -> Site:
         """Make and migrate all stores, once, before the workers open them.
 
@@ -82,7 +92,9 @@ class Site:
         Raises:
             StoreError, ReplicaError: one of them cannot be used.
             AccountError: nobody could log in.
+            TlsError: certificate or key cannot be used.
         """
+        self.tls()
         if self.accounts is not None:
             with ExitStack() as stack:
                 open_served(stack, self.accounts, self.configuration.accounts)
@@ -133,10 +145,11 @@ class Site:
 
         Raises:
             OSError: the access log cannot be opened.
+            TlsError: certificate or key cannot be used.
         """
         log = self.configuration.log
         access_log = None if log.access == "off" else AccessLog(log.access, log.access_file)
-        return HttpServer(bind, application, self.configuration.server, access_log)
+        return HttpServer(bind, application, self.configuration.server, access_log, self.tls())
 
     def _open_audit(self, stack: ExitStack) -> AuditLog | None:
         if self.audit.level == "off":

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+import itertools
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from wsgidav.mw.base_mw import BaseMiddleware
 
 from davsql.accounts.gate import Credentials, Gate
+from davsql.accounts.names import is_name
 from davsql.dav.errors import as_http_error
 from davsql.dav.methods.options import CLASSES
 from davsql.dav.peer import PROXIED_KEY, is_private
@@ -36,9 +38,12 @@ _BASIC = 'Basic realm="davsql", charset="UTF-8"'
 _BEARER = 'Bearer realm="davsql", error="invalid_token"'
 
 _NOT_IN_THE_CLEAR = (
-    "Passwords are not accepted over plain HTTP from other machines: use https://. (For whoever runs this server: put "
-    "a proxy with TLS in front and name it in [server] trusted_proxies, or set [accounts] allow_plain_http = true.)"
+    "Passwords are not accepted over plain HTTP from other machines: use https://. (For whoever runs this server: set "
+    '[server] tls = "auto", or put a proxy with TLS in front and name it in [server] trusted_proxies, or set '
+    "[accounts] allow_plain_http = true.)"
 )
+
+_NO_ACCOUNT = "The certificate that you show is of no account here, or of one that is disabled."
 
 
 class Authentication(BaseMiddleware):  # type: ignore[misc]  # WsgiDAV has no types
@@ -74,6 +79,8 @@ class Authentication(BaseMiddleware):  # type: ignore[misc]  # WsgiDAV has no ty
             name = environ.get(self._user_key)
             if name:
                 return self._gate.vouched(_text(name.encode("latin-1")))
+        if environ.get("SSL_CLIENT_VERIFY") == "SUCCESS":
+            return self._certified(environ)
         if not self._allows_plain_http and not is_private(environ):
             raise HttpError(403, _NOT_IN_THE_CLEAR)  # not 401: that would ask for the password
         raw = environ.get("HTTP_AUTHORIZATION")
@@ -83,6 +90,16 @@ class Authentication(BaseMiddleware):  # type: ignore[misc]  # WsgiDAV has no ty
         if principal is None:
             principal = self._gate.admit(parse_credentials(raw), raw, environ["REMOTE_ADDR"])
         return principal
+
+    def _certified(self, environ: dict[str, Any]) -> Principal:
+        """Who shows the certificate that the TLS connection was made with; a password beside it says nothing."""
+        names = list(_certified_names(environ))
+        try:
+            return self._gate.certified(names)
+        except LoginRefused:
+            shown = [name for name in names if is_name(name)]
+            log.warning("login refused: address=%s certificate=%s", environ["REMOTE_ADDR"], " ".join(shown) or "-")
+            raise HttpError(403, _NO_ACCOUNT) from None  # not 401: a password would change nothing
 
 
 def parse_credentials(header: str) -> Credentials:
@@ -113,6 +130,15 @@ def _challenge(environ: dict[str, Any]) -> Iterable[tuple[str, str]]:
     yield "WWW-Authenticate", _BEARER if is_bearer else _BASIC
     yield "DAV", CLASSES
     yield "MS-Author-Via", "DAV"
+
+
+def _certified_names(environ: Mapping[str, Any]) -> Iterator[str]:
+    """The common name of the client's certificate, then its mail addresses, as mod_ssl would put them there."""
+    keys = (f"SSL_CLIENT_SAN_Email_{number}" for number in itertools.count())
+    mails = itertools.takewhile(environ.__contains__, keys)
+    for key in ("SSL_CLIENT_S_DN_CN", *mails):
+        if key in environ:
+            yield _text(environ[key].encode("latin-1"))
 
 
 def _text(raw: bytes) -> str:

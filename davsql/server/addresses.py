@@ -25,6 +25,6 @@ def reason_of(error: OSError) -> str:
     return reason.group(1) if reason else str(error)
 
 
-def url_of(host: str, port: int, scheme: str = "http") -> str:
+def url_of(host: str, port: int) -> str:
     """`http://HOST:PORT/`."""
-    return f"{scheme}://[{host}]:{port}/" if ":" in host else f"{scheme}://{host}:{port}/"
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
