@@ -78,19 +78,23 @@ class Authority:
             TlsError: a file cannot be read or written.
             InsecureFile: others can read a key.
         """
+        names = sorted(set(self._names()))  # a network may be asked, so others need not wait
         try:
             with self._locked():
                 is_new = new_ca or not self._ca.exists()
                 issuer = self._make_ca() if is_new else self._load_ca()
                 if is_new or not self.ca_certificate.exists():
                     _write(self.ca_certificate, _pem(issuer[1]), 0o644)
-                if is_new or anew or self._is_due(issuer[1]):
-                    self._issue(issuer)
+                if is_new or anew or self._is_due(issuer[1], names):
+                    self._issue(issuer, names)
                 return is_new
         except OSError as error:
-            raise TlsError(f"{error.filename or self.folder}: {error.strerror}") from error
+            raise TlsError(
+                f"{error.filename or self.folder}: {error.strerror}; certificates need a folder of their own that the "
+                "user of davsql can write to: server.tls_folder"
+            ) from error
 
-    def _is_due(self, ca: x509.Certificate) -> bool:
+    def _is_due(self, ca: x509.Certificate, names: Sequence[str]) -> bool:
         if not self.certificate.exists():
             return True
         _require_private(self.certificate)
@@ -100,9 +104,9 @@ class Authority:
         except (ValueError, TypeError, InvalidSignature):  # not whole, or of another authority: a new one mends it
             return True
         is_old = found.not_valid_after_utc - self._clock() < timedelta(days=RENEW_DAYS)
-        return is_old or not set(self._names()) <= set(names_in(found))
+        return is_old or not set(names) <= set(names_in(found))
 
-    def _issue(self, issuer: _Issuer) -> None:
+    def _issue(self, issuer: _Issuer, names: Sequence[str]) -> None:
         """Make the server's certificate."""
         ca_key, ca = issuer
         now = self._clock()
@@ -112,7 +116,7 @@ class Authority:
             raise TlsError(f"the authority in {self._ca} has ended; make a new one: davsql cert renew --new-ca")
         made = (
             _builder("davsql", ca.subject, key, (now - CLOCK_SKEW, ends_at))
-            .add_extension(x509.SubjectAlternativeName(_general_names(sorted(set(self._names())))), critical=False)
+            .add_extension(x509.SubjectAlternativeName(_general_names(names)), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
             .add_extension(_key_usage(is_ca=False), critical=True)

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 2.0  # between two looks at the files
 RENEW_LOOK_S = 3600.0  # between two looks whether a certificate of our own is due
+STOP_S = 1.0  # for a look that is under way: names may be asked of a network that does not answer
 DAY_S = 24 * 60 * 60
 
 # TLS 1.2 with forward secrecy and authenticated encryption only (RFC 9325 4.2); those of TLS 1.3 are all so.
@@ -88,7 +89,7 @@ class Tls:
         """End the looking; harmless when never started."""
         self._stopping.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(STOP_S)
 
     def renew(self) -> None:
         """Let a certificate of our own be made anew if it is due."""
