@@ -30,6 +30,7 @@ from davsql.store.transaction import WriteTx
 log = logging.getLogger(__name__)
 
 BLOCKED_LINE_S = 1.0  # between two lines of the log about one blocked address
+CERTIFICATE_LINE_S = 60.0  # the same about one certificate of no account
 
 
 class Credentials(NamedTuple):
@@ -127,19 +128,29 @@ class Gate:
             raise LoginRefused("the account is disabled")
         return Principal(account.name, account.groups)
 
-    def certified(self, names: Iterable[str]) -> Principal:
+    def certified(self, names: Iterable[str], address: str) -> Principal:
         """The principal of the first of the names in a client's certificate that is an account's.
 
         Raises:
             LoginRefused: none is, or the account is disabled.
             StoreError: the account file cannot be read.
         """
+        possible = [name for name in names if is_name(name)]
         with self._file.snapshot() as tx:
-            found = (logins.account_of(tx, name) for name in names if is_name(name))
+            found = (logins.account_of(tx, name) for name in possible)
             account = next((each for each in found if each is not None), None)
         if account is None or account.is_disabled:
+            self._tell_of_certificate(possible[0] if possible else "-", address)
             raise LoginRefused("the certificate is of no account, or of one that is disabled")
         return Principal(account.name, account.groups)
+
+    def _tell_of_certificate(self, name: str, address: str) -> None:
+        """Once a minute: nobody guesses here, but a device goes on asking."""
+        key = f"certificate {name} {address}"
+        if not self._told.recall(key, 0):
+            self._told.keep(key, True, 0, CERTIFICATE_LINE_S)  # noqa: FBT003  # the answer to remember
+            log.warning("certificate refused: address=%s user=%s", address, name)
+            self._on_failure(name, address)
 
     def _generation(self) -> int:
         row = self._file.row(logins.SELECT_GENERATION)

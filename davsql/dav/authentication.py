@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from wsgidav.mw.base_mw import BaseMiddleware
 
 from davsql.accounts.gate import Credentials, Gate
-from davsql.accounts.names import is_name
 from davsql.dav.errors import as_http_error
 from davsql.dav.methods.options import CLASSES
 from davsql.dav.peer import PROXIED_KEY, is_private
@@ -93,12 +92,9 @@ class Authentication(BaseMiddleware):  # type: ignore[misc]  # WsgiDAV has no ty
 
     def _certified(self, environ: dict[str, Any]) -> Principal:
         """Who shows the certificate that the TLS connection was made with; a password beside it says nothing."""
-        names = list(_certified_names(environ))
         try:
-            return self._gate.certified(names)
+            return self._gate.certified(_certified_names(environ), environ["REMOTE_ADDR"])
         except LoginRefused:
-            shown = [name for name in names if is_name(name)]
-            log.warning("login refused: address=%s certificate=%s", environ["REMOTE_ADDR"], " ".join(shown) or "-")
             raise HttpError(403, _NO_ACCOUNT) from None  # not 401: a password would change nothing
 
 

@@ -83,7 +83,8 @@ def test_certificate__is_its_account_by_a_mail_address(
         shown = people.client("Ann Example", ["ann@example.org"])
         assert ask(shown) == 403
         add_account(accounts, "ann@example.org")
-        assert ask(shown) != 401
+        assert ask(shown, "OPTIONS *") == 200
+        assert ask(shown) in (403, 404)  # an account, and no rule
 
 
 def test_certificate__common_name_counts_before_mail_addresses(serve: Serve, people: ClientAuthority) -> None:
@@ -108,6 +109,16 @@ def test_certificate__of_a_disabled_account_is_refused_at_once(
         with accounts.write() as tx:
             users.disable_user(tx, "ann", is_disabled=True)
         assert ask(shown) == 403
+
+
+def test_certificate__that_is_refused_is_told_once_a_minute(
+    serve: Serve, people: ClientAuthority, caplog: pytest.LogCaptureFixture
+) -> None:
+    shown = people.client("carol")
+    with serve() as ask:
+        assert [ask(shown), ask(shown)] == [403, 403]
+    told = [each for each in caplog.messages if each.startswith("certificate refused")]
+    assert told == ["certificate refused: address=127.0.0.1 user=carol"]
 
 
 def test_certificate__of_another_authority_is_refused(serve: Serve, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import socket
 import ssl
 import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -142,6 +143,26 @@ def test_requests__in_one_record_are_all_answered(authority: Authority) -> None:
             with client:
                 assert read_to_end(client).count(b"200 OK") == 101
     assert recorder.requests.count("GET /last") == 3
+
+
+def test_wire__tells_of_bytes_that_the_selector_cannot_see(authority: Authority) -> None:
+    tls = tls_of(authority)
+    near, far = socket.socketpair()
+    wire = tls.wire(far, QUICK)
+    with near, ThreadPoolExecutor(1) as other:
+        shaking = other.submit(trusting(authority).wrap_socket, near, server_hostname="localhost")
+        assert wire.receive(10, 1.0) is None or wire.has_data()
+        with shaking.result(timeout=10) as client:
+            client.sendall(b"a" * 40_000)
+            assert wire.receive(10, 5.0) == b"a" * 10
+            assert wire.has_data()
+            left = 40_000 - 10
+            while left:
+                data = wire.take_buffered(left) if wire.has_data() else wire.receive(left, 5.0)
+                assert data
+                left -= len(data)
+            assert not wire.has_data()
+        wire.close()
 
 
 @pytest.mark.parametrize("is_chunked", [False, True], ids=["Content-Length", "chunked"])
