@@ -91,6 +91,7 @@ def test_fetch_key__file_that_others_can_read_is_refused(file: Path, mode: int) 
 @pytest.mark.parametrize(
     ("content", "message"),
     [(b"", "empty"), (b"\xff\xfe", "not text"), (b"x" * 5000, "too long"), (TEXT[:40].encode(), "cut or mistyped")],
+    ids=["empty", "not text", "too long", "cut"],
 )
 def test_fetch_key__file_that_is_no_key(file: Path, content: bytes, message: str) -> None:
     file.write_bytes(content)
