@@ -23,6 +23,7 @@ NOT_OF_REQUESTS = {
     errors.ListenError,
     errors.ReplicaError,
     errors.SourceChanged,
+    errors.TlsError,
     errors.WorkerFailed,
     errors.WrongKey,
 }
