@@ -185,7 +185,7 @@ def test_serve__makes_no_empty_store_where_there_are_backups_of_one(tmp_path: Pa
         put(store, "/f", b"x")
     assert davsql("backup", backups, "--config", config).code == 0
     (tmp_path / "drive.db").unlink()  # as if its disk were not mounted
-    outcome = davsql("serve", "--config", config)
+    outcome = davsql("serve", "--port", 0, "--config", config)
     assert outcome.code == 1
     assert "davsql restore" in outcome.err
     assert not (tmp_path / "drive.db").exists()
