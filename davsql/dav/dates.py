@@ -16,6 +16,9 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 _MINUTES_OF_DAY = tuple(f"{minute // 60:02d}:{minute % 60:02d}" for minute in range(24 * 60))
 _MONTH_NUMBERS = {name: number for number, name in enumerate(_MONTHS, start=1)}
 
+_UNIX_TIME = re.compile(r"(?P<seconds>-?[0-9]{1,12})(\.[0-9]*)?")  # fractions are sent by a few and kept by nobody
+_NS_MAX = 9_000_000_000 * NS_PER_S  # fits into the 64 bits of a column
+
 _TIME = r"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
 # RFC 9110 5.6.7: IMF-fixdate and the two obsolete forms that a recipient must accept.
 _FORMS = (
@@ -51,6 +54,15 @@ def parse_http_date(text: str) -> int | None:
         if (match := form.fullmatch(text)) is not None:
             return _seconds(match)
     return None
+
+
+def parse_unix_time(text: str) -> int | None:
+    """Nanoseconds of a time in seconds since the epoch, as clients write those of files; None for anything else."""
+    match = _UNIX_TIME.fullmatch(text.strip())
+    if match is None:
+        return None
+    ns = int(match["seconds"]) * NS_PER_S
+    return ns if abs(ns) <= _NS_MAX else None
 
 
 # Members of a collection were often written within few seconds of each other, and a file is asked for again.

@@ -1,4 +1,4 @@
-"""Rights in the words of RFC 3744: what current-user-privilege-set says."""
+"""Rights in the words of RFC 3744, for current-user-privilege-set, and in the letters of ownCloud."""
 
 from __future__ import annotations
 
@@ -26,3 +26,17 @@ def privilege_set(rights: Right, *, is_collection: bool) -> str:
         names.append("unbind")
     inside = "".join(f"<D:privilege><D:{name}/></D:privilege>" for name in names)
     return f"<D:current-user-privilege-set>{inside}</D:current-user-privilege-set>"
+
+
+@lru_cache
+def permission_letters(rights: Right, *, is_collection: bool) -> str:
+    """The value of oc:permissions: G may be read, D deleted, N renamed, V moved, W written, C and K have new members.
+
+    Source: the server API of Nextcloud's and ownCloud's developer manuals.
+    """
+    letters = "G" if Right.READ in rights else ""
+    letters += "D" if Right.DELETE in rights else ""
+    letters += "NV" if Right.WRITE | Right.DELETE in rights else ""
+    if Right.WRITE in rights:
+        letters += "CK" if is_collection else "W"
+    return letters

@@ -7,6 +7,7 @@ store once per page and are handed in.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import repeat
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 from davsql.access import Right
 from davsql.dav.content import type_of_name
-from davsql.dav.dates import http_dates, iso_dates
+from davsql.dav.dates import NS_PER_S, http_date, http_dates, iso_dates, parse_http_date, parse_unix_time
 from davsql.dav.multistatus import (
     DAV,
     PROPSTAT_OPEN,
@@ -25,9 +26,9 @@ from davsql.dav.multistatus import (
     propstat_close,
     response,
 )
-from davsql.dav.privileges import privilege_set
+from davsql.dav.privileges import permission_letters, privilege_set
 from davsql.dav.xmlbody import PropertyName, PropfindRequest
-from davsql.model import DeadProperty, Inode, Nodes
+from davsql.model import DeadProperty, Inode, Nodes, PropertyUpdate
 
 
 class Group(NamedTuple):
@@ -62,6 +63,10 @@ DISPLAYNAME = "displayname"
 LOCKDISCOVERY = "lockdiscovery"
 PRIVILEGES = "current-user-privilege-set"  # RFC 3744 5.4
 QUOTA = ("quota-available-bytes", "quota-used-bytes")
+LASTMODIFIED = "lastmodified"  # getlastmodified as rclone sets it, in unix seconds
+MICROSOFT = "urn:schemas-microsoft-com:"
+WIN32_MODIFIED = (MICROSOFT, "Win32LastModifiedTime")  # getlastmodified as Windows sets it, kept beside
+OWNCLOUD = "http://owncloud.org/ns"
 
 
 def _content_types(group: Group) -> Iterable[str]:
@@ -84,8 +89,17 @@ def _privileges(group: Group) -> Iterable[str]:
     return [privilege_set(group.rights[inode], is_collection=digest is None) for inode, digest in columns]
 
 
+def _permissions(group: Group) -> Iterable[str]:
+    columns = zip(group.nodes.inodes, group.nodes.digests, strict=True)
+    return [permission_letters(group.rights[inode], is_collection=digest is None) for inode, digest in columns]
+
+
 def _element(name: str, column: Column) -> Parts:
     return f"<D:{name}>", column, f"</D:{name}>"
+
+
+def _owncloud(name: str, column: Column) -> dict[PropertyName, Parts]:
+    return {(OWNCLOUD, name): (f'<x:{name} xmlns:x="{OWNCLOUD}">', column, f"</x:{name}>")}
 
 
 _SHARED: dict[str, Parts] = {
@@ -104,21 +118,61 @@ _OF_FILES: dict[str, Parts] = {
 }
 _OF_COLLECTIONS: dict[str, Parts] = {"resourcetype": ("<D:resourcetype><D:collection/></D:resourcetype>",), **_SHARED}
 
+# For those who ask by name: no client expects them in allprop or propname.
+_ASKED_OF_ALL: dict[PropertyName, Parts] = {
+    (DAV, LASTMODIFIED): _element(LASTMODIFIED, lambda group: [str(ns // NS_PER_S) for ns in group.nodes.modified_at]),
+    **_owncloud("fileid", lambda group: map(str, group.nodes.inodes)),
+    **_owncloud("id", lambda group: map(str, group.nodes.inodes)),
+    **_owncloud("permissions", _permissions),
+}
+_ASKED_OF_FILES: dict[PropertyName, Parts] = {
+    **_ASKED_OF_ALL,
+    **_owncloud("size", lambda group: map(str, group.nodes.sizes)),
+}
+_NEED_RIGHTS = frozenset({(DAV, PRIVILEGES), (OWNCLOUD, "permissions")})
+
 # RFC 4918 15: what clients cannot set. A display name is theirs to choose: set, it is kept as a dead property.
-PROTECTED = frozenset({*_OF_FILES, LOCKDISCOVERY, PRIVILEGES, *QUOTA}) - {DISPLAYNAME}
-# DAV:lastmodified is how rclone sets a time (unix seconds). To keep it as a dead property would claim that it worked.
-REFUSED = PROTECTED | {"lastmodified"}
+_OF_DAV = frozenset({*_OF_FILES, LOCKDISCOVERY, PRIVILEGES, *QUOTA}) - {DISPLAYNAME}
+PROTECTED: frozenset[PropertyName] = frozenset({*((DAV, name) for name in _OF_DAV), *_ASKED_OF_FILES})
+_TEXT = re.compile(r"<[^>]*>\s*([^<]*?)\s*</")  # of a property without elements
 
 
 def is_settable(namespace: str, name: str) -> bool:
     """False for properties that PROPPATCH must refuse (RFC 4918 16, cannot-modify-protected-property)."""
-    return namespace != DAV or name not in REFUSED
+    return (namespace, name) not in PROTECTED
+
+
+def is_time(update: PropertyUpdate) -> bool:
+    """Whether a step of a PROPPATCH sets the time of the last change."""
+    return update.xml is not None and (update.namespace, update.name) in _TIMES
+
+
+def modified_at_of(update: PropertyUpdate) -> int | None:
+    """The time that such a step sets, in nanoseconds; None where it is none."""
+    text = _TEXT.match(update.xml or "")
+    return None if text is None else _TIMES[update.namespace, update.name](text[1])
+
+
+def _of_http_date(text: str) -> int | None:
+    seconds = parse_http_date(text)
+    return None if seconds is None else parse_unix_time(str(seconds))
+
+
+_TIMES: Mapping[PropertyName, Callable[[str], int | None]] = {
+    (DAV, LASTMODIFIED): parse_unix_time,
+    WIN32_MODIFIED: _of_http_date,
+}
+
+
+def _win32_modified(modified_at: int) -> str:
+    """What Windows reads back: others may have changed the file since it was set."""
+    return f'<x:{WIN32_MODIFIED[1]} xmlns:x="{MICROSOFT}">{http_date(modified_at)}</x:{WIN32_MODIFIED[1]}>'
 
 
 class _KindPlan(NamedTuple):
     """What is written about files, or about collections."""
 
-    live: Mapping[str, Parts]  # those that are asked for
+    live: Mapping[PropertyName, Parts]  # those that are asked for
     others: tuple[PropertyName, ...]  # asked for by name, and not live here
     response: Parts  # of nodes without dead properties
 
@@ -138,26 +192,29 @@ class Plan:
         named = dict.fromkeys(asked.names + asked.include)
         is_all = asked.kind == "allprop"
         self.needs_locks = is_all or (DAV, LOCKDISCOVERY) in named
-        self.needs_rights = (DAV, PRIVILEGES) in named
-        self.needs_dead = asked.kind != "prop" or any(ns != DAV or name not in PROTECTED for ns, name in named)
+        self.needs_rights = not _NEED_RIGHTS.isdisjoint(named)
+        self.needs_dead = asked.kind != "prop" or any(name not in PROTECTED for name in named)
         values: dict[str, Parts] = {name: (f"<D:{name}>{value}</D:{name}>",) for name, value in (quota or {}).items()}
-        self._files = self._kind_plan(_OF_FILES, named)
-        self._collections = self._kind_plan({**_OF_COLLECTIONS, **values}, named)
+        self._files = self._kind_plan(_OF_FILES, _ASKED_OF_FILES, named)
+        self._collections = self._kind_plan({**_OF_COLLECTIONS, **values}, _ASKED_OF_ALL, named)
 
-    def _kind_plan(self, own: Mapping[str, Parts], named: Mapping[PropertyName, None]) -> _KindPlan:
+    def _kind_plan(
+        self, own: Mapping[str, Parts], asked: Mapping[PropertyName, Parts], named: Mapping[PropertyName, None]
+    ) -> _KindPlan:
         if self.asked.kind == "propname":
-            live: dict[str, Parts] = {name: (f"<D:{name}/>",) for name in (*own, LOCKDISCOVERY, PRIVILEGES)}
+            names = (*own, LOCKDISCOVERY, PRIVILEGES)
+            live: dict[PropertyName, Parts] = {(DAV, name): (f"<D:{name}/>",) for name in names}
             return _KindPlan(live, (), _response(live, ""))
         # RFC 4331 3, 4: quota is not part of allprop.
         wanted = [name for name in own if name not in QUOTA] if self.asked.kind == "allprop" else []
         wanted += [name for namespace, name in named if namespace == DAV and name in own and name not in wanted]
-        live = {name: own[name] for name in wanted}
+        live = {(DAV, name): own[name] for name in wanted}
         if self.needs_locks:
-            live[LOCKDISCOVERY] = (_locks,)
-        if self.needs_rights:
-            live[PRIVILEGES] = (_privileges,)
-        has = {(DAV, name) for name in (*wanted, LOCKDISCOVERY, PRIVILEGES)}
-        others = tuple(name for name in named if name not in has)
+            live[DAV, LOCKDISCOVERY] = (_locks,)
+        if (DAV, PRIVILEGES) in named:
+            live[DAV, PRIVILEGES] = (_privileges,)
+        live |= {name: asked[name] for name in named if name in asked}
+        others = tuple(name for name in named if name not in live)
         missing = propstat(404, "".join(empty_element(*name) for name in others)) if others else ""
         return _KindPlan(live, others, _response(live, missing))
 
@@ -186,9 +243,11 @@ class Plan:
         live = {name: _written(parts, group) for name, parts in kind.live.items()}
         for place, (inode, href) in enumerate(zip(group.nodes.inodes, group.hrefs, strict=True)):
             values = {(each.namespace, each.name): each.xml for each in dead[inode]}
+            if WIN32_MODIFIED in values:
+                values[WIN32_MODIFIED] = _win32_modified(group.nodes.modified_at[place])
             if self.asked.kind == "propname":
                 values = {name: empty_element(*name) for name in sorted(values)}
-            parts = [texts[place] for name, texts in live.items() if (DAV, name) not in values]
+            parts = [texts[place] for name, texts in live.items() if name not in values]
             if self.asked.kind == "prop":
                 parts += [values[name] for name in self.asked.names if name in values]
             else:
@@ -198,7 +257,7 @@ class Plan:
             yield response(href, found + (propstat(404, missing) if missing else ""))
 
 
-def _response(live: Mapping[str, Parts], missing: str) -> Parts:
+def _response(live: Mapping[PropertyName, Parts], missing: str) -> Parts:
     """The parts of a whole response, with as few as possible."""
     parts: list[str | Column] = ["<D:response><D:href>", lambda group: group.hrefs, "</D:href>"]
     if live or not missing:

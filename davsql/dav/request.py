@@ -10,6 +10,7 @@ from davsql.access import Access
 from davsql.dav.access import OpenShare, ShareRules
 from davsql.dav.conditions import parse_preconditions
 from davsql.dav.cors import checked_origins
+from davsql.dav.dates import parse_unix_time
 from davsql.dav.quotas import ShareQuotas
 from davsql.dav.responses import HttpError
 from davsql.model import ANONYMOUS, Guard, Preconditions, Principal
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from davsql.store.store import Store
 
 PRINCIPAL_KEY = "davsql.principal"  # environ key of the model.Principal that authentication found; absent: ANONYMOUS
+
+OC_MTIME = "X-OC-Mtime"  # of ownCloud and Nextcloud; clients believe it only if the answer says `accepted`
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,15 @@ class Request:
         """What the store must find true inside the writing transaction."""
         limits = self.share.quotas.limits_of(self.principal)
         return Guard(self.preconditions, self.principal.name or "", self.access, limits)
+
+    @property
+    def modified_at(self) -> int | None:
+        """When what is sent was modified, in nanoseconds, of clients that say so (X-OC-Mtime); HttpError 400."""
+        text = self.header(OC_MTIME)
+        modified_at = None if text is None else parse_unix_time(text)
+        if text is not None and modified_at is None:
+            raise HttpError(400, f"{OC_MTIME} must be a time in seconds since 1970.")
+        return modified_at
 
     def refuse_body(self) -> None:
         """Refuse a body where the method has none: to ignore it could do other than what was asked.

@@ -223,9 +223,18 @@ def move(tx: WriteTx, transfer: Transfer, guard: Guard, options: StoreOptions) -
 
 
 def set_properties(
-    tx: WriteTx, target: DavPath, updates: Sequence[PropertyUpdate], guard: Guard, options: StoreOptions
+    tx: WriteTx,
+    target: DavPath,
+    updates: Sequence[PropertyUpdate],
+    guard: Guard,
+    options: StoreOptions,
+    *,
+    modified_at: int | None = None,
 ) -> None:
     """Apply all steps of a PROPPATCH, or none (RFC 4918 9.2).
+
+    Args:
+        modified_at: what one of them says of the time of the last change.
 
     Raises:
         NotFound, NotAllowed, PreconditionFailed, Locked, TooManyProperties.
@@ -236,6 +245,8 @@ def set_properties(
     preconditions.require(tx, chain, guard)
     locks.require_writable(tx, chain, guard)
     properties.update_properties(tx, node.inode, updates, options)
+    if modified_at is not None:
+        nodes.touch(tx, node.inode, modified_at)
 
 
 def set_modified_at(tx: WriteTx, target: DavPath, modified_at: int) -> None:

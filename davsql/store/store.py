@@ -423,9 +423,17 @@ class Store:
         transfer = commands.Transfer(source, destination, overwrite)
         return self.write(lambda tx: commands.move(tx, transfer, guard, self.options))
 
-    def set_properties(self, target: DavPath, updates: Sequence[PropertyUpdate], guard: Guard = NO_GUARD) -> None:
+    def set_properties(
+        self,
+        target: DavPath,
+        updates: Sequence[PropertyUpdate],
+        guard: Guard = NO_GUARD,
+        *,
+        modified_at: int | None = None,
+    ) -> None:
         """See commands.set_properties."""
-        self.write(lambda tx: commands.set_properties(tx, target, updates, guard, self.options))
+        options = self.options
+        self.write(lambda tx: commands.set_properties(tx, target, updates, guard, options, modified_at=modified_at))
 
     def set_modified_at(self, target: DavPath, modified_at: int) -> None:
         """See commands.set_modified_at."""

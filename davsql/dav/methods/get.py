@@ -10,6 +10,7 @@ from davsql.dav import pages
 from davsql.dav.conditions import is_range_current, judge_read
 from davsql.dav.content import content_headers, content_type_of
 from davsql.dav.dates import http_date
+from davsql.dav.digests import repr_digest
 from davsql.dav.ranges import Multipart, Span, parse_ranges
 from davsql.dav.request import Request
 from davsql.dav.responses import HttpError, Response
@@ -45,7 +46,7 @@ def handle_head(request: Request) -> Response:
     refusal = _refusal(request, node)
     if refusal is not None:
         return refusal
-    return Response(200, [*_headers(node), ("Content-Length", str(node.size))])
+    return Response(200, [*_headers(request, node), ("Content-Length", str(node.size))])
 
 
 class DownloadBody:
@@ -77,12 +78,12 @@ def _file(request: Request, download: Download) -> Response:
         return refusal
     spans = _asked_ranges(request, node)
     if spans is None:
-        return _whole(download)
+        return _whole(request, download)
     if not spans:
         unsatisfied = (("Content-Range", f"bytes */{node.size}"), ("Accept-Ranges", "bytes"))  # RFC 9110 15.5.17
         raise HttpError(416, "No range asked for is in this file.", headers=unsatisfied)
     if len(spans) == 1:
-        headers = [*_headers(node), ("Content-Range", spans[0].content_range(node.size))]
+        headers = [*_headers(request, node), ("Content-Range", spans[0].content_range(node.size))]
         return _partial(headers, spans[0].stop - spans[0].start, DownloadBody(download, spans))
     content_type = content_type_of(node)
     framing = Multipart(spans, node.size, content_type, secrets.token_hex(16))
@@ -91,14 +92,14 @@ def _file(request: Request, download: Download) -> Response:
     return _partial(headers, framing.length, DownloadBody(download, spans, framing))
 
 
-def _whole(download: Download) -> Response:
+def _whole(request: Request, download: Download) -> Response:
     node = download.node
     if node.size > WHOLE_BODY_BYTES:
-        headers = [*_headers(node), ("Content-Length", str(node.size))]
+        headers = [*_headers(request, node), ("Content-Length", str(node.size))]
         return Response(200, headers, DownloadBody(download, [Span(0, node.size)]))
     body = b"".join(download.chunks())
     download.close()
-    return Response(200, _headers(node), body)
+    return Response(200, _headers(request, node), body)
 
 
 def _partial(headers: list[tuple[str, str]], length: int, body: DownloadBody) -> Response:
@@ -116,8 +117,8 @@ def _asked_ranges(request: Request, node: Node) -> list[Span] | None:
     return parse_ranges(header, node.size, request.share.options.ranges_limit)
 
 
-def _headers(node: Node) -> list[tuple[str, str]]:
-    return [*content_headers(content_type_of(node)), *_validators(node)]
+def _headers(request: Request, node: Node) -> list[tuple[str, str]]:
+    return [*content_headers(content_type_of(node)), *_validators(node), *repr_digest(request, node)]
 
 
 def _validators(node: Node) -> list[tuple[str, str]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from davsql.dav.multistatus import empty_element, escape, multistatus, propstat, response
-from davsql.dav.properties import is_settable
+from davsql.dav.multistatus import DAV, empty_element, escape, multistatus, propstat, response
+from davsql.dav.properties import LASTMODIFIED, is_settable, is_time, modified_at_of
 from davsql.dav.request import Request
 from davsql.dav.responses import HttpError, Response
 from davsql.dav.xmlbody import PropertyName, parse_proppatch, read_body
@@ -15,7 +15,7 @@ _PROTECTED = "cannot-modify-protected-property"
 
 
 def handle(request: Request) -> Response:
-    """Set and remove dead properties; 207 says what became of each (RFC 4918 9.2.1).
+    """Set and remove dead properties, and the time of the last change; 207 says what became of each (RFC 4918 9.2.1).
 
     Raises:
         HttpError: 400, 413.
@@ -26,13 +26,18 @@ def handle(request: Request) -> Response:
         raise HttpError(400, "PROPPATCH needs a propertyupdate document.")
     updates = parse_proppatch(body)
     names = list(dict.fromkeys((update.namespace, update.name) for update in updates))
-    refused = [name for name in names if not is_settable(*name)]
+    times = {update: modified_at_of(update) for update in updates if is_time(update)}
+    set_times = {(update.namespace, update.name) for update in times}
+    refused = {name: 403 for name in names if name not in set_times and not is_settable(*name)}
+    refused |= {(update.namespace, update.name): 409 for update, time in times.items() if time is None}
     if refused:
         # Nothing is changed, but whether the client may change this resource at all comes first.
         request.store.set_properties(request.path, (), request.guard)
-        return _answer(request, {name: 403 if name in refused else 424 for name in names})
+        return _answer(request, {name: refused.get(name, 424) for name in names})
+    dead = [update for update in updates if update.namespace != DAV or update.name != LASTMODIFIED]
+    last = next(reversed(times.values()), None)
     try:
-        request.store.set_properties(request.path, updates, request.guard)
+        request.store.set_properties(request.path, dead, request.guard, modified_at=last)
     except TooManyProperties:
         kept = {(update.namespace, update.name) for update in updates if update.xml is not None}
         return _answer(request, {name: 507 if name in kept else 424 for name in names})

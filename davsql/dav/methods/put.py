@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator
 
 from davsql.dav.content import accepted_content_type
-from davsql.dav.request import Request
+from davsql.dav.digests import verification_of
+from davsql.dav.request import OC_MTIME, Request
 from davsql.dav.responses import HttpError, Response
 from davsql.errors import FileTooLarge, IncompleteBody, QuotaExceeded
 
@@ -16,7 +17,7 @@ MIB = 1024 * 1024
 
 
 def handle(request: Request) -> Response:
-    """Stage the body, compare its length with everything that was said about it, then commit once.
+    """Stage the body, compare it with everything that was said about it, then commit once.
 
     What can be refused is refused before the body is read: with Expect: 100-continue it is then never sent. A small
     body is on its way anyway; there the check in the writing transaction is enough.
@@ -28,6 +29,7 @@ def handle(request: Request) -> Response:
         # RFC 9110 8.4: kept without its coding, the file would be another one for whoever reads it.
         raise HttpError(415, "Send the file itself: a Content-Encoding is not kept.")
     content_length, expected = _lengths(request)
+    modified_at, verification = request.modified_at, verification_of(request)
     guard, room = request.guard, None
     limit = request.share.options.max_file_size_mb * MIB or math.inf
     if expected is not None and expected > limit:
@@ -37,15 +39,20 @@ def handle(request: Request) -> Response:
     with request.store.upload() as upload:
         for block in _blocks(request, content_length):
             upload.write(block)
+            verification.update(block)
             if upload.size > limit:
                 raise FileTooLarge(f"more than {limit} bytes")
             if room is not None and upload.size > room:  # of a chunked body nobody knew it before
                 raise QuotaExceeded(f"more than {room} bytes")
         if expected is not None and upload.size != expected:
             raise IncompleteBody(f"{upload.size} bytes came, {expected} were announced")
+        verification.require()
         content_type = accepted_content_type(request.header("Content-Type"))
-        result = upload.commit(request.path, content_type=content_type, guard=guard)
-    return Response(201 if result.created else 204, [("ETag", result.node.etag or "")])
+        result = upload.commit(request.path, content_type=content_type, guard=guard, modified_at=modified_at)
+    headers = [("ETag", result.node.etag or "")]
+    if modified_at is not None:
+        headers.append((OC_MTIME, "accepted"))
+    return Response(201 if result.created else 204, headers)
 
 
 def _lengths(request: Request) -> tuple[int | None, int | None]:

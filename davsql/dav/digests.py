@@ -1,0 +1,125 @@
+"""Checksums of content: those that come with it are compared (OC-Checksum, RFC 9530), and ours is told to who asks.
+
+A digest that came and does not fit is 400, and nothing is stored. Algorithms that are not known here are passed over,
+as both sources want it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zlib
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from davsql.dav.request import Request
+from davsql.dav.responses import HttpError
+from davsql.model import Node
+
+
+class _Hash(Protocol):
+    def update(self, data: bytes, /) -> None: ...
+
+    def digest(self) -> bytes: ...
+
+
+class _Adler32:
+    """zlib.adler32 (RFC 1950 8) as a hash object."""
+
+    def __init__(self) -> None:
+        self._value = 1
+
+    def update(self, data: bytes) -> None:
+        self._value = zlib.adler32(data, self._value)
+
+    def digest(self) -> bytes:
+        return self._value.to_bytes(4, "big")
+
+
+_HASHES: Mapping[str, Callable[[], _Hash]] = {
+    "adler32": _Adler32,
+    "md5": lambda: hashlib.md5(usedforsecurity=False),
+    "sha1": lambda: hashlib.sha1(usedforsecurity=False),
+    "sha256": hashlib.sha256,
+    "sha512": hashlib.sha512,
+}
+_RFC_9530 = {"sha-256": "sha256", "sha-512": "sha512"}  # the names that are active in its registry, and ours
+
+# RFC 8941 3.2: a dictionary whose values are byte sequences, or the whole numbers of Want-Repr-Digest.
+_BYTES_MEMBER = re.compile(r"[ \t]*([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/=]*):[ \t]*")
+_WANTED_SHA_256 = re.compile(r"(?:^|,)[ \t]*sha-256=(?:[1-9]|10)[ \t]*(?:,|$)")
+
+
+class Verification:
+    """Hashes content as it comes, and compares it with what was said about it."""
+
+    def __init__(self, expected: Mapping[str, bytes]) -> None:
+        self._expected = expected
+        self._hashes = {name: _HASHES[name]() for name in expected}
+
+    def update(self, data: bytes) -> None:
+        """Take the next bytes."""
+        for each in self._hashes.values():
+            each.update(data)
+
+    def require(self) -> None:
+        """Compare, at the end.
+
+        Raises:
+            HttpError: 400.
+        """
+        for name, each in self._hashes.items():
+            if each.digest() != self._expected[name]:
+                raise HttpError(400, f"The {name} of what came is another than the request says; nothing was changed.")
+
+
+def verification_of(request: Request) -> Verification:
+    """What the headers of a PUT say about its content; without a Content-Encoding, both of RFC 9530 mean the same.
+
+    Raises:
+        HttpError: 400, a digest that cannot be read, or two that differ.
+    """
+    expected: dict[str, bytes] = {}
+    said = _owncloud(request.header("OC-Checksum") or "")
+    for header in ("Content-Digest", "Repr-Digest"):
+        said += _structured(header, request.header(header) or "")
+    for name, digest in said:
+        if len(digest) != len(_HASHES[name]().digest()) or expected.setdefault(name, digest) != digest:
+            raise HttpError(400, f"The {name} of the request is malformed, or there are two.")
+    return Verification(expected)
+
+
+def repr_digest(request: Request, node: Node) -> list[tuple[str, str]]:
+    """The header Repr-Digest of a file for who wants it (RFC 9530 3, 4): SHA-256, which the store has."""
+    wanted = request.environ.get("HTTP_WANT_REPR_DIGEST")
+    if wanted is None or node.digest is None or _WANTED_SHA_256.search(wanted) is None:
+        return []
+    return [("Repr-Digest", f"sha-256=:{b64encode(node.digest).decode()}:")]
+
+
+def _owncloud(text: str) -> list[tuple[str, bytes]]:
+    """`SHA1:hex MD5:hex`, of ownCloud and Nextcloud; in any case and order."""
+    found = []
+    for each in text.split():
+        name, _, digest = each.lower().partition(":")
+        if name in _HASHES:
+            try:
+                found.append((name, bytes.fromhex(digest)))
+            except ValueError as error:
+                raise HttpError(400, "OC-Checksum cannot be read.") from error
+    return found
+
+
+def _structured(header: str, text: str) -> list[tuple[str, bytes]]:
+    found = []
+    for member in text.split(",") if text else ():
+        match = _BYTES_MEMBER.fullmatch(member)
+        if match is None:
+            raise HttpError(400, f"{header} cannot be read.")
+        if match[1] in _RFC_9530:
+            try:
+                found.append((_RFC_9530[match[1]], b64decode(match[2], validate=True)))
+            except ValueError as error:
+                raise HttpError(400, f"{header} cannot be read.") from error
+    return found

@@ -1,0 +1,186 @@
+"""Times, checksums and ids: what programs that synchronise set, compare and read back."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from base64 import b64encode
+
+import pytest
+
+from davsql.store.store import Store
+from tests.dav.answers import DAV, only_response, proppatch_body, set_body
+from tests.http_client import Reply
+from tests.live_server import LiveServer
+from tests.store_steps import at, mkcol, put, read, tree
+
+OC = "{http://owncloud.org/ns}"
+MS = "{urn:schemas-microsoft-com:}"
+TIME_S = 1_700_000_000
+DATE = "Tue, 14 Nov 2023 22:13:20 GMT"
+DATA = b"hello, world"
+LONG = DATA * 50_000  # three chunks
+
+
+def base64(name: str, data: bytes) -> str:
+    return f":{b64encode(hashlib.new(name, data).digest()).decode()}:"
+
+
+def ask(server: LiveServer, path: str, *names: str) -> dict[int, dict[str, str | None]]:
+    body = f'<propfind xmlns="DAV:" xmlns:oc="http://owncloud.org/ns"><prop>{"".join(names)}</prop></propfind>'
+    found = only_response(server.request("PROPFIND", path, body.encode(), {"Depth": "0"}))
+    return {status: {name: each.text for name, each in named.items()} for status, named in found.items()}
+
+
+def modified(store: Store, path: str) -> float:
+    return store.node(at(path)).modified_at / 1_000_000_000
+
+
+def test_put__keeps_the_time_that_came(server: LiveServer, store: Store) -> None:
+    for status, body in ((201, DATA), (204, LONG)):
+        reply = server.request("PUT", "/a", body, {"X-OC-Mtime": str(TIME_S)})
+        assert (reply.status, reply.header("X-OC-Mtime")) == (status, "accepted")
+        assert modified(store, "/a") == TIME_S
+    assert server.request("HEAD", "/a").header("Last-Modified") == DATE
+    assert server.request("PUT", "/a", DATA, {"X-OC-Mtime": f"{TIME_S}.75"}).header("X-OC-Mtime") == "accepted"
+    assert modified(store, "/a") == TIME_S
+    assert server.request("PUT", "/a", DATA).header("X-OC-Mtime") is None
+    assert modified(store, "/a") > TIME_S
+
+
+@pytest.mark.parametrize("time", ["now", "", "0x10", "1e9", "9999999999999", "-99999999999", "1 2"])
+def test_put__a_time_that_is_none_changes_nothing(server: LiveServer, store: Store, time: str) -> None:
+    assert server.request("PUT", "/a", DATA, {"X-OC-Mtime": time}).status == 400
+    assert server.request("MKCOL", "/c", None, {"X-OC-Mtime": time}).status == 400
+    assert tree(store) == {}
+
+
+def test_mkcol__keeps_the_time_that_came(server: LiveServer, store: Store) -> None:
+    reply = server.request("MKCOL", "/c", None, {"X-OC-Mtime": "-86400"})
+    assert (reply.status, reply.header("X-OC-Mtime")) == (201, "accepted")
+    assert modified(store, "/c") == -86400
+
+
+GOOD = [
+    {"OC-Checksum": f"SHA1:{hashlib.sha1(DATA).hexdigest()}"},  # noqa: S324  # what clients send
+    {"OC-Checksum": f"md5:{hashlib.md5(DATA).hexdigest().upper()}"},  # noqa: S324
+    {"OC-Checksum": f"SHA256:{hashlib.sha256(DATA).hexdigest()} ADLER32:{zlib.adler32(DATA):08x}"},
+    {"OC-Checksum": "CRC99:ffff"},
+    {"Content-Digest": f"sha-256={base64('sha256', DATA)}"},
+    {"Repr-Digest": f"unixsum=:AAA=:, sha-512={base64('sha512', DATA)}"},
+]
+BAD = [
+    {"OC-Checksum": "SHA1:" + "0" * 40},
+    {"OC-Checksum": "MD5:" + "0" * 32},
+    {"OC-Checksum": "ADLER32:00000000"},
+    {"OC-Checksum": f"SHA256:{hashlib.sha256(DATA).hexdigest()} MD5:{'0' * 32}"},
+    {"OC-Checksum": "SHA1:abc"},
+    {"OC-Checksum": "SHA1:xx"},
+    {"Content-Digest": f"sha-256={base64('sha256', b'other')}"},
+    {"Content-Digest": f"sha-256={base64('sha512', DATA)}"},
+    {"Repr-Digest": f"sha-512={base64('sha512', b'other')}"},
+    {"Repr-Digest": "sha-256"},
+    {"Repr-Digest": "sha-256=:A:"},
+    {"Content-Digest": f"sha-256={base64('sha256', DATA)}", "Repr-Digest": f"sha-256={base64('sha256', b'x')}"},
+]
+
+
+@pytest.mark.parametrize("headers", GOOD, ids=str)
+def test_put__a_checksum_that_fits(server: LiveServer, store: Store, headers: dict[str, str]) -> None:
+    assert server.request("PUT", "/a", DATA, headers).status == 201
+    assert read(store, "/a") == DATA
+
+
+@pytest.mark.parametrize("headers", BAD, ids=str)
+def test_put__another_checksum_changes_nothing(server: LiveServer, store: Store, headers: dict[str, str]) -> None:
+    put(store, "/a", b"old")
+    for path in ("/a", "/new"):
+        assert server.request("PUT", path, DATA, headers).status == 400
+    assert tree(store) == {"/a": b"old"}
+
+
+def test_put__checksums_of_long_and_of_chunked_bodies_count(server: LiveServer, store: Store) -> None:
+    put(store, "/a", b"old")
+    wrong = {"OC-Checksum": f"SHA1:{hashlib.sha1(DATA).hexdigest()}"}  # noqa: S324
+    right = {"OC-Checksum": f"SHA1:{hashlib.sha1(LONG).hexdigest()}"}  # noqa: S324
+    assert server.request("PUT", "/a", LONG, wrong).status == 400
+    assert server.request("PUT", "/a", iter([LONG[:300_000], LONG[300_000:]]), wrong).status == 400
+    assert read(store, "/a") == b"old"
+    assert server.request("PUT", "/a", iter([LONG[:300_000], LONG[300_000:]]), right).status == 204
+    assert read(store, "/a") == LONG
+
+
+@pytest.mark.parametrize(
+    ("wanted", "is_given"),
+    [("sha-256=10", True), ("sha-512=3, sha-256=1", True), ("sha-256=0", False), ("sha-512=3", False), ("x", False)],
+)
+def test_get__tells_the_digest_to_those_who_want_it(
+    server: LiveServer, store: Store, wanted: str, *, is_given: bool
+) -> None:
+    put(store, "/a", DATA)
+    for method, more in (("GET", {}), ("HEAD", {}), ("GET", {"Range": "bytes=1-3"})):
+        reply = server.request(method, "/a", None, {"Want-Repr-Digest": wanted, **more})
+        assert reply.header("Repr-Digest") == (f"sha-256={base64('sha256', DATA)}" if is_given else None)
+    assert server.request("GET", "/a").header("Repr-Digest") is None
+
+
+def patch(server: LiveServer, path: str, *properties: str) -> Reply:
+    return server.request("PROPPATCH", path, set_body(*properties))
+
+
+def win32(value: str) -> str:
+    return f'<Z:Win32LastModifiedTime xmlns:Z="urn:schemas-microsoft-com:">{value}</Z:Win32LastModifiedTime>'
+
+
+@pytest.mark.parametrize("path", ["/a", "/c"])
+def test_proppatch__sets_the_time_as_rclone_does(server: LiveServer, store: Store, path: str) -> None:
+    put(store, "/a", DATA)
+    mkcol(store, "/c")
+    etag = store.node(at(path)).etag
+    assert set(only_response(patch(server, path, f"<D:lastmodified>{TIME_S}</D:lastmodified>"))) == {200}
+    assert (modified(store, path), store.node(at(path)).etag) == (TIME_S, etag)
+    assert ask(server, path, "<lastmodified/><getlastmodified/>") == {
+        200: {f"{DAV}lastmodified": str(TIME_S), f"{DAV}getlastmodified": DATE}
+    }
+    allprop = only_response(server.request("PROPFIND", path, None, {"Depth": "0"}))[200]
+    assert f"{DAV}lastmodified" not in allprop
+
+
+def test_proppatch__sets_the_time_as_windows_does(server: LiveServer, store: Store) -> None:
+    put(store, "/a", DATA)
+    assert set(only_response(patch(server, "/a", win32(DATE)))) == {200}
+    assert modified(store, "/a") == TIME_S
+    # What others write later counts: Windows would show the old time for ever.
+    server.request("PUT", "/a", LONG, {"X-OC-Mtime": str(TIME_S + 3600)})
+    allprop = only_response(server.request("PROPFIND", "/a", None, {"Depth": "0"}))[200]
+    assert allprop[f"{MS}Win32LastModifiedTime"].text == "Tue, 14 Nov 2023 23:13:20 GMT"
+
+
+@pytest.mark.parametrize("wrong", ["<D:lastmodified>soon</D:lastmodified>", win32("soon"), "<D:lastmodified/>"])
+def test_proppatch__a_time_that_is_none_changes_nothing(server: LiveServer, store: Store, wrong: str) -> None:
+    put(store, "/a", DATA)
+    before = modified(store, "/a")
+    said = only_response(patch(server, "/a", "<x/>", wrong))
+    assert {status: len(named) for status, named in said.items()} == {409: 1, 424: 1}
+    assert modified(store, "/a") == before
+
+
+def test_proppatch__cannot_remove_the_time_nor_set_ids(server: LiveServer, store: Store) -> None:
+    put(store, "/a", DATA)
+    remove = proppatch_body("<D:remove><D:prop><D:lastmodified/></D:prop></D:remove>")
+    assert set(only_response(server.request("PROPPATCH", "/a", remove))) == {403}
+    assert set(only_response(patch(server, "/a", '<x:fileid xmlns:x="http://owncloud.org/ns">1</x:fileid>'))) == {403}
+
+
+def test_propfind__what_owncloud_clients_ask_for(server: LiveServer, store: Store) -> None:
+    node = put(store, "/a", DATA).node
+    folder = mkcol(store, "/c")
+    names = "<oc:fileid/>", "<oc:id/>", "<oc:permissions/>", "<oc:size/>"
+    found = {f"{OC}fileid": str(node.inode), f"{OC}id": str(node.inode), f"{OC}permissions": "GDNVW", f"{OC}size": "12"}
+    assert ask(server, "/a", *names) == {200: found}
+    server.request("MOVE", "/a", None, {"Destination": "/b"})
+    assert ask(server, "/b", *names) == {200: found}
+    assert ask(server, "/c", *names) == {
+        200: {f"{OC}fileid": str(folder.inode), f"{OC}id": str(folder.inode), f"{OC}permissions": "GDNVCK"},
+        404: {f"{OC}size": None},
+    }
