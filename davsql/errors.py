@@ -158,6 +158,10 @@ class ForbiddenTarget(StoreError):
     """The root cannot be deleted, moved or replaced; nor can a tree be copied or moved onto or into itself."""
 
 
+class ContentChanged(StoreError):
+    """Somebody else changed the file of which a part was to be replaced."""
+
+
 class PreconditionFailed(StoreError):
     """If-Match, If-None-Match, If-Unmodified-Since or If does not hold."""
 

@@ -10,7 +10,7 @@ import hashlib
 import re
 import zlib
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 from davsql.dav.request import Request
@@ -58,10 +58,12 @@ class Verification:
         self._expected = expected
         self._hashes = {name: _HASHES[name]() for name in expected}
 
-    def update(self, data: bytes) -> None:
-        """Take the next bytes."""
-        for each in self._hashes.values():
-            each.update(data)
+    def passing(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
+        """Take the blocks as they pass by."""
+        for block in blocks:
+            for each in self._hashes.values():
+                each.update(block)
+            yield block
 
     def require(self) -> None:
         """Compare, at the end.

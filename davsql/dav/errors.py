@@ -44,6 +44,7 @@ RULES: dict[type[errors.DavsqlError], Rule] = {
     errors.IsCollection: Rule(405, "This is a collection."),
     errors.NotAllowed: Rule(403, "You are not allowed to do this here."),
     errors.ForbiddenTarget: Rule(403, "The root stays, and nothing goes onto or into itself."),
+    errors.ContentChanged: Rule(409, "The file was changed at the same time; nothing of this change was stored."),
     errors.PreconditionFailed: Rule(412, "A condition of the request does not hold."),
     errors.Locked: Rule(423, "A lock protects this resource.", "lock-token-submitted"),
     errors.LockConflict: Rule(423, "A lock is held that does not go with the new one.", "no-conflicting-lock"),

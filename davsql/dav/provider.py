@@ -11,7 +11,7 @@ from wsgidav.dav_provider import DAVProvider
 from davsql.access import FULL_ACCESS
 from davsql.dav.errors import as_http_error, error_response, internal_error
 from davsql.dav.homes import Homes
-from davsql.dav.methods import copymove, delete, get, lock, mkcol, options, propfind, proppatch, put, unlock
+from davsql.dav.methods import copymove, delete, get, lock, mkcol, options, patch, propfind, proppatch, put, unlock
 from davsql.dav.request import Request, Share
 from davsql.dav.resources import StoreLocks, make_resource
 from davsql.dav.responses import HttpError, Response, deliver
@@ -31,6 +31,7 @@ METHODS: dict[str, Callable[[Request], Response]] = {
     "GET": get.handle_get,
     "HEAD": get.handle_head,
     "PUT": put.handle,
+    "PATCH": patch.handle,
     "DELETE": delete.handle,
     "MKCOL": mkcol.handle,
     "COPY": copymove.handle_copy,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, NewType
 
-from davsql.errors import StoreDamaged, StoreError
+from davsql.errors import StoreDamaged, StoreError, StoreUnavailable
 from davsql.model import BlobId, ChunkId, Node
 from davsql.store.transaction import ReadTx, WriteTx
 
@@ -24,6 +24,19 @@ class NewChunk(NamedTuple):
 
     digest: bytes  # SHA-256
     data: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+
+class Place(NamedTuple):
+    """A stored chunk of a blob, without its bytes; another blob may share it."""
+
+    start: int  # offset in the blob
+    size: int
+    digest: bytes
+    chunk_id: ChunkId
 
 
 class StoredChunk(NamedTuple):
@@ -68,20 +81,26 @@ GROW_BLOB = "UPDATE blobs SET size = :size WHERE blob_id = :blob_id AND size = :
 TOUCH_UPLOAD = "UPDATE uploads SET touched_at = :now WHERE upload_id = :upload_id"
 
 
-def stage_chunks(tx: WriteTx, upload_id: UploadId, blob_id: BlobId, start: int, chunks: Sequence[NewChunk]) -> None:
-    """Append chunks to an unsealed blob whose size is `start`.
+def stage_chunks(
+    tx: WriteTx, upload_id: UploadId, blob_id: BlobId, start: int, chunks: Sequence[NewChunk | Place]
+) -> None:
+    """Append chunks, new ones and such as other blobs have, to an unsealed blob whose size is `start`.
 
     Raises:
-        StoreError: the upload is gone (it was stale and GC took it), or the blob has another size.
+        StoreError: the upload is gone (it was stale and GC took it), the blob has another size, or a chunk to share is
+            gone.
     """
     if tx.change(TOUCH_UPLOAD, {"now": tx.now, "upload_id": upload_id}) != 1:
         raise StoreError("the upload took too long and was given up; send the file again")
-    end = start + sum(len(chunk.data) for chunk in chunks)
+    end = start + sum(chunk.size for chunk in chunks)
     if tx.change(GROW_BLOB, {"size": end, "blob_id": blob_id, "start": start}) != 1:
         raise StoreError("a part of the upload was lost; send the file again")
     for chunk in chunks:
-        _append(tx, blob_id, start, chunk)
-        start += len(chunk.data)
+        if isinstance(chunk, Place):
+            _share(tx, blob_id, start, chunk)
+        else:
+            _append(tx, blob_id, start, chunk)
+        start += chunk.size
 
 
 SEAL_BLOB = "UPDATE blobs SET digest = :digest WHERE blob_id = :blob_id AND size = :size AND digest IS NULL"
@@ -102,7 +121,8 @@ def seal_upload(tx: WriteTx, upload_id: UploadId, blob_id: BlobId, digest: bytes
             raise StoreError("a part of the upload was lost; send the file again")
         return blob_id
     start, chunk_digest, _, data = tx.rows(LAST_CHUNK, (blob_id,))[0]
-    _heal_last_chunk(tx, BlobId(found), NewChunk(chunk_digest, data), start)
+    if data is not None:  # of a shared chunk they may have been lost since
+        _heal_last_chunk(tx, BlobId(found), NewChunk(chunk_digest, data), start)
     return BlobId(found)
 
 
@@ -128,6 +148,20 @@ def _append(tx: WriteTx, blob_id: BlobId, start: int, chunk: NewChunk) -> None:
         _heal(tx, chunk_id, chunk.data)
     place = {"blob_id": blob_id, "start": start, "chunk_id": chunk_id, "digest_start": chunk.digest[:8]}
     tx.change(INSERT_BLOB_CHUNK, place)
+
+
+# The digest tells whether the number is still that of the chunk that was read.
+SHARE_CHUNK = """
+INSERT INTO blob_chunks (blob_id, start, chunk_id, digest_start)
+SELECT :blob_id, :start, chunk_id, substr(digest, 1, 8) FROM chunks
+WHERE chunk_id = :chunk_id AND digest = :digest AND size = :size
+"""
+
+
+def _share(tx: WriteTx, blob_id: BlobId, start: int, place: Place) -> None:
+    bindings = {**place._asdict(), "blob_id": blob_id, "start": start}
+    if tx.change(SHARE_CHUNK, bindings) != 1:
+        raise StoreUnavailable("what is to be continued was removed meanwhile; try again")
 
 
 def _insert_chunk(tx: WriteTx, chunk: NewChunk) -> ChunkId:
@@ -226,6 +260,23 @@ def chunks_from(tx: ReadTx, blob_id: BlobId, offset: int, stop: int, limit: int)
     first = tx.value(CHUNK_AT, {"blob_id": blob_id, "offset": offset})
     bindings = {"blob_id": blob_id, "first": offset if first is None else first, "stop": stop, "limit": limit}
     return [StoredChunk._make(row) for row in tx.rows(CHUNKS_FROM, bindings)]
+
+
+PLACES_FROM = """
+SELECT b.start, c.size, c.digest, b.chunk_id
+FROM blob_chunks AS b
+JOIN chunks AS c
+  ON c.chunk_id = b.chunk_id AND typeof(c.size) = 'integer' AND substr(c.digest, 1, 8) = b.digest_start
+WHERE b.blob_id = :blob_id AND b.start >= :first AND b.start < :stop
+ORDER BY b.start LIMIT :limit
+"""
+
+
+def places_from(tx: ReadTx, blob_id: BlobId, offset: int, stop: int, limit: int) -> list[Place]:
+    """As `chunks_from`, without bytes."""
+    first = tx.value(CHUNK_AT, {"blob_id": blob_id, "offset": offset})
+    bindings = {"blob_id": blob_id, "first": offset if first is None else first, "stop": stop, "limit": limit}
+    return [Place._make(row) for row in tx.rows(PLACES_FROM, bindings)]
 
 
 IS_CONTENT = "SELECT EXISTS (SELECT 1 FROM blobs WHERE blob_id = :blob_id AND digest = :digest)"

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from davsql.access import FULL_ACCESS, Right
 from davsql.errors import (
     AlreadyExists,
+    ContentChanged,
     ForbiddenTarget,
     IsCollection,
     NotFound,
@@ -47,11 +48,17 @@ def require_put(tx: ReadTx, target: DavPath, guard: Guard, options: StoreOptions
     return chain
 
 
+ABSENT = b""
+
+
 class Incoming(NamedTuple):
     """Content that is received, but not in the store yet, or not sealed."""
 
     size: int  # bytes
     store: Callable[[WriteTx], Content]  # stores the bytes, or seals the staged ones
+    base: bytes | None = (
+        None  # digest of the content that it is a change of, ABSENT if there must be none; None: it is whole
+    )
 
 
 def put_file(
@@ -60,10 +67,12 @@ def put_file(
     """Point `target` at content, creating the file if needed; the content is stored once all conditions hold.
 
     Raises:
-        As `require_put`; QuotaExceeded.
+        As `require_put`; QuotaExceeded; ContentChanged.
     Source: RFC 4918 9.7.1; RFC 9110 9.3.4.
     """
     chain = require_put(tx, target, guard, options)
+    if incoming.base not in (None, ABSENT if chain.target is None else chain.target.digest):
+        raise ContentChanged(f"{target} was changed, or removed, meanwhile")
     quota.require_room(tx, guard, chain.target, incoming.size)
     content, stamp = incoming.store(tx), Stamp(guard.principal, modified_at)
     if chain.target is None:

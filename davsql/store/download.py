@@ -19,12 +19,14 @@ from typing import NamedTuple, Self
 
 from davsql.errors import StoreDamaged, StoreError, StoreUnavailable
 from davsql.model import BlobId, Node
-from davsql.store.blobs import CHUNK_BYTES, StoredChunk, chunks_from, is_content
+from davsql.store.blobs import CHUNK_BYTES, Place, StoredChunk, chunks_from, is_content, places_from
 from davsql.store.pins import LOOK_EVERY_S, TOUCH_EVERY_S, PinId, keep_pinned, unpin
 from davsql.store.readers import Readers
+from davsql.store.transaction import ReadTx
 from davsql.store.writer import Writer
 
 SEGMENT_BYTES = 2 * CHUNK_BYTES  # what one snapshot reads
+PLACES_STEP = 1000
 SEGMENTS_AHEAD = 2  # a core reads and hashes about half as fast as another one sends
 
 Segment = tuple[list[bytes], StoreError | None]  # pieces, and why there are no more
@@ -169,6 +171,26 @@ class Download:
         finally:
             wait([each for each in coming if not each.cancel()])
 
+    def places(self, start: int, stop: int) -> Iterator[Place]:
+        """The chunks that hold the bytes from `start` up to `stop`, in order, without their bytes.
+
+        Raises:
+            StoreDamaged: there is a gap.
+            StoreError: the store cannot be read.
+        """
+        position = start
+        while position < stop:
+            with self._readers.snapshot() as tx:
+                self._require_content(tx)
+                places = places_from(tx, self._blob_id, position, stop, PLACES_STEP)
+            if not places:
+                raise self._damaged(position)
+            for place in places:
+                if position not in (place.start, start) or not place.start <= position < place.start + place.size:
+                    raise self._damaged(position)
+                position = place.start + place.size
+                yield place
+
     def _read_ahead(self, start: int, stop: int) -> Future[Segment]:
         try:
             return self._helpers.submit(self._segment, start, stop)
@@ -199,15 +221,16 @@ class Download:
         batch, self._first = self._first, []
         if not batch or not batch[0].start <= position < batch[0].start + batch[0].size:
             with self._readers.snapshot() as tx:
-                # GC of another process may have removed the blob, and a new one may have got its number.
-                if not is_content(tx, self._blob_id, self.node.digest):
-                    raise StoreUnavailable(
-                        f"{self.node.name}: the content was removed during the download; begin again"
-                    )
+                self._require_content(tx)
                 batch = chunks_from(tx, self._blob_id, position, stop, SEGMENT_BYTES // CHUNK_BYTES)
         if not batch:
             raise self._damaged(position)
         return batch
+
+    def _require_content(self, tx: ReadTx) -> None:
+        """GC of another process may have removed the blob, and a new one may have got its number."""
+        if not is_content(tx, self._blob_id, self.node.digest):
+            raise StoreUnavailable(f"{self.node.name}: the content was removed during the download; begin again")
 
     def _verified(self, chunk: StoredChunk, position: int) -> bytes:
         data = chunk.data

@@ -63,7 +63,7 @@ from davsql.store.room import MIB
 from davsql.store.stats import Stats, collect
 from davsql.store.transaction import ReadTx, WriteTx, translated
 from davsql.store.upgrade import upgrade
-from davsql.store.upload import Upload
+from davsql.store.upload import Beginnings, Upload
 from davsql.store.vitals import Vitals, vitals_of
 
 Result = TypeVar("Result")
@@ -134,6 +134,7 @@ class Store:
         self._writer = writer.Writer(connection, options, self._checkpointer)
         self.pins = Pins(self._writer)
         self._helpers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="davsql-reading-ahead")
+        self._beginnings = Beginnings()
         self._means = Means(self._readers, self.pins, self._helpers)
 
     @classmethod
@@ -359,7 +360,7 @@ class Store:
 
     def upload(self) -> Upload:
         """Begin to receive content; use it in a `with` block and end with `Upload.commit`."""
-        return Upload(self._writer, self.options, self.upload_tallies, self._with_room)
+        return Upload(self._writer, self.options, self.upload_tallies, self._with_room, self._beginnings)
 
     def make_collection(self, target: DavPath, guard: Guard = NO_GUARD, *, modified_at: int | None = None) -> Node:
         """See commands.make_collection."""

@@ -127,8 +127,15 @@ def framing() -> Iterator[Case]:
     yield Case("a header of 9 MB", request("GET /", "X: " + "a" * 9_000_000), (431,))
     yield Case("a header of 100,000 lines", request("GET /", *("X: y",) * 100_000), (431,))
     yield Case("a trailer with a request", sized("PUT /c", b"GET /f HTTP/1.1\r\n\r\n"), (405,))
-    for method in ("POST", "PATCH", "TRACE", "REPORT"):
+    for method in ("POST", "TRACE", "REPORT"):
         yield Case(method, sized(f"{method} /f", b"x"), (405,))
+    yield Case("PATCH", sized("PATCH /f", b"x"), (415,))
+    patch = (
+        "PATCH /f",
+        "Content-Type: application/x-sabredav-partialupdate",
+        "X-Update-Range: bytes=" + "9" * 18 + "-",
+    )
+    yield Case("PATCH far away", request(*patch, "Content-Length: 1", body=b"x"), (416,))
     yield Case("CONNECT", request("CONNECT 127.0.0.1:80"), (405,))
 
 

@@ -81,7 +81,7 @@ def test_every_method__needs_an_account(server: LiveServer) -> None:
         reply = server.request(method, "/a.txt", b"x" if method == "PUT" else None)
         assert reply.status == 401, method
         assert reply.header("WWW-Authenticate") == 'Basic realm="davsql", charset="UTF-8"'
-        assert reply.header("DAV") == "1, 2, 3", "Finder asks before it logs in"
+        assert (reply.header("DAV") or "").startswith("1, 2, 3"), "Finder asks before it logs in"
     assert server.request("GET", "/a.txt", headers=basic("ann", PASSWORD)).status == 404
 
 

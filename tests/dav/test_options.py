@@ -20,7 +20,7 @@ def test_options__announces_classes(server: LiveServer, target: str) -> None:
     server.request("MKCOL", "/c")
     reply = server.request("OPTIONS", target)
     assert (reply.status, reply.body, reply.header("Content-Length")) == (200, b"", "0")
-    assert reply.header("DAV") == "1, 2, 3"
+    assert reply.header("DAV") == "1, 2, 3, sabredav-partialupdate"
     assert reply.header("MS-Author-Via") == "DAV"
 
 
@@ -31,7 +31,7 @@ def test_options__allows_what_the_resource_can(server: LiveServer) -> None:
     everywhere = {"OPTIONS", "GET", "HEAD", "PROPFIND", "PROPPATCH", "COPY", "LOCK", "UNLOCK"}
     assert allowed(server, "/") == everywhere
     assert allowed(server, "/c") == everywhere | {"DELETE", "MOVE"}
-    assert allowed(server, "/a") == everywhere | {"DELETE", "MOVE", "PUT"}
+    assert allowed(server, "/a") == everywhere | {"DELETE", "MOVE", "PUT", "PATCH"}
 
 
 def test_options__dav_header_values_are_short_enough_for_windows(server: LiveServer) -> None:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from davsql.access import Right
+from davsql.dav.methods.patch import PATCH_TYPE
 from davsql.dav.request import Request
 from davsql.dav.responses import Response
 from davsql.errors import NotFound
 from davsql.model import Node
 
 # Windows gives up on a DAV header value of more than 63 characters.
-CLASSES = "1, 2, 3"
+CLASSES = "1, 2, 3, sabredav-partialupdate"
 CLASSES_READ_ONLY = "1, 3"  # Finder mounts read-only what has no class 2
 
 _READ = ("OPTIONS", "GET", "HEAD", "PROPFIND")
-_FILE = (*_READ, "PUT", "DELETE", "COPY", "MOVE", "PROPPATCH", "LOCK", "UNLOCK")
+_FILE = (*_READ, "PUT", "PATCH", "DELETE", "COPY", "MOVE", "PROPPATCH", "LOCK", "UNLOCK")
 _COLLECTION = (*_READ, "DELETE", "COPY", "MOVE", "PROPPATCH", "LOCK", "UNLOCK")
 _ROOT = (*_READ, "COPY", "PROPPATCH", "LOCK", "UNLOCK")
 _UNMAPPED = ("OPTIONS", "PUT", "MKCOL", "LOCK")
 
 _NEEDED = {
-    **dict.fromkeys(("PUT", "MKCOL", "PROPPATCH", "LOCK", "UNLOCK"), Right.WRITE),
+    **dict.fromkeys(("PUT", "PATCH", "MKCOL", "PROPPATCH", "LOCK", "UNLOCK"), Right.WRITE),
     **dict.fromkeys(("DELETE", "MOVE"), Right.DELETE),
 }
 
@@ -30,6 +31,7 @@ def handle(request: Request) -> Response:
         ("Allow", allowed_methods(request)),
         ("DAV", CLASSES if _is_writable(request) else CLASSES_READ_ONLY),
         ("MS-Author-Via", "DAV"),
+        ("Accept-Patch", PATCH_TYPE),  # RFC 5789 3.1
     ]
     return Response(200, headers)
 

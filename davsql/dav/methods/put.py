@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-
+from davsql.dav.body import body_blocks, body_lengths, receive, require_identity, size_limit, stored
 from davsql.dav.content import accepted_content_type
 from davsql.dav.digests import verification_of
-from davsql.dav.request import OC_MTIME, Request
-from davsql.dav.responses import HttpError, Response
-from davsql.errors import FileTooLarge, IncompleteBody, QuotaExceeded
+from davsql.dav.methods.patch import append
+from davsql.dav.request import Request
+from davsql.dav.responses import Response
+from davsql.errors import FileTooLarge, IncompleteBody
 
-BLOCK_BYTES = 256 * 1024
 SMALL_BYTES = 64 * 1024
-MIB = 1024 * 1024
 
 
 def handle(request: Request) -> Response:
@@ -23,71 +20,21 @@ def handle(request: Request) -> Response:
     body is on its way anyway; there the check in the writing transaction is enough.
     """
     if "HTTP_CONTENT_RANGE" in request.environ:
-        # RFC 9110 14.4: to store a part as if it were the whole would lose the rest.
-        raise HttpError(400, "A part of a file cannot be stored with PUT and Content-Range.")
-    if (request.header("Content-Encoding") or "identity").strip().lower() != "identity":
-        # RFC 9110 8.4: kept without its coding, the file would be another one for whoever reads it.
-        raise HttpError(415, "Send the file itself: a Content-Encoding is not kept.")
-    content_length, expected = _lengths(request)
+        return append(request)  # RFC 9110 14.4: to store a part as if it were the whole would lose the rest
+    require_identity(request)
+    content_length, expected = body_lengths(request)
     modified_at, verification = request.modified_at, verification_of(request)
     guard, room = request.guard, None
-    limit = request.share.options.max_file_size_mb * MIB or math.inf
+    limit = size_limit(request)
     if expected is not None and expected > limit:
         raise FileTooLarge(f"{expected} bytes")
     if content_length is None or content_length > SMALL_BYTES or "HTTP_EXPECT" in request.environ:
         room = request.store.check_put(request.path, guard, expected or 0)
     with request.store.upload() as upload:
-        for block in _blocks(request, content_length):
-            upload.write(block)
-            verification.update(block)
-            if upload.size > limit:
-                raise FileTooLarge(f"more than {limit} bytes")
-            if room is not None and upload.size > room:  # of a chunked body nobody knew it before
-                raise QuotaExceeded(f"more than {room} bytes")
+        receive(upload, verification.passing(body_blocks(request, content_length)), limit, room)
         if expected is not None and upload.size != expected:
             raise IncompleteBody(f"{upload.size} bytes came, {expected} were announced")
         verification.require()
         content_type = accepted_content_type(request.header("Content-Type"))
         result = upload.commit(request.path, content_type=content_type, guard=guard, modified_at=modified_at)
-    headers = [("ETag", result.node.etag or "")]
-    if modified_at is not None:
-        headers.append((OC_MTIME, "accepted"))
-    return Response(201 if result.created else 204, headers)
-
-
-def _lengths(request: Request) -> tuple[int | None, int | None]:
-    """Content-Length, and how long the body must be: of a chunked one Finder says it in X-Expected-Entity-Length."""
-    declared = _number(request, "Content-Length")
-    announced = _number(request, "X-Expected-Entity-Length")
-    if declared is not None and announced is not None and declared != announced:
-        raise HttpError(400, "Content-Length and X-Expected-Entity-Length differ.")
-    return declared, announced if declared is None else declared
-
-
-def _number(request: Request, name: str) -> int | None:
-    text = request.header(name)
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) < 20):
-        raise HttpError(400, f"{name} must be a number of bytes.")
-    return int(text)
-
-
-def _blocks(request: Request, content_length: int | None) -> Iterator[bytes]:
-    """The body in blocks of bounded size.
-
-    Raises:
-        IncompleteBody: it ended before its declared length.
-    """
-    read = request.environ["wsgi.input"].read
-    if content_length is None:  # chunked, or none; the server knows its end
-        while block := read(BLOCK_BYTES):
-            yield block
-        return
-    remaining = content_length
-    while remaining:
-        block = read(min(BLOCK_BYTES, remaining))
-        if not block:
-            raise IncompleteBody(f"{remaining} bytes of the body never came")
-        remaining -= len(block)
-        yield block
+    return stored(result, modified_at)
