@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from davsql.cli.printing import human_size, printable
 from davsql.cli.target import Target, locked_target_option
 from davsql.cli.unlocking import Unlocked, envelope_of, new_given, unlock_store, warn
 from davsql.keys.envelope import Envelope, exchanged, new_data_key, opened_by, with_key, without_key
-from davsql.keys.file import adopt, keys_file, write_private
+from davsql.keys.file import change, keys_file, write_private
 from davsql.keys.secret import GivenKey, new_key_text
 from davsql.store.connection import Role, open_connection, require_file
 
@@ -56,7 +57,7 @@ def add(target: Target, name: str, new_key_file: Path | None, *, is_recovery: bo
     found = _unlocked(target)
     recovery = new_key_text() if is_recovery else None
     given = GivenKey(recovery) if recovery is not None else new_given(new_key_file)
-    _write(target, with_key(found.key, name, given).envelope)
+    _change(target, found, lambda now: with_key(replace(found.key, envelope=now), name, given).envelope)
     click.echo(f"added {name}")
     if recovery is not None:
         tell_recovery(recovery)
@@ -72,7 +73,7 @@ def revoke(target: Target, name: str) -> None:
     davsql key rotate --data-key too.
     """
     found = _unlocked(target)
-    _write(target, without_key(found.key.envelope, name))
+    _change(target, found, lambda now: without_key(now, name))
     click.echo(f"revoked {name}; backups that were made before still open with it")
 
 
@@ -98,8 +99,8 @@ def rotate(target: Target, new_key_file: Path | None, *, is_data_key: bool, has_
     if is_data_key:
         _rotate_data_key(target, found, has_recovery=has_recovery)
         return
-    old = opened_by(found.key.envelope, found.given)
-    _write(target, exchanged(found.key, old, new_given(new_key_file)).envelope)
+    old, given = opened_by(found.key.envelope, found.given), new_given(new_key_file)
+    _change(target, found, lambda now: exchanged(replace(found.key, envelope=now), old, given).envelope)
     click.echo(f"exchanged the key {old.name}; backups that were made before still open with the old one")
 
 
@@ -162,6 +163,12 @@ def _unlocked(target: Target) -> Unlocked:
     return unlock_store(target.db, target.keys)
 
 
-def _write(target: Target, envelope: Envelope) -> None:
-    record_keys(target.db, named(envelope.keys))
-    adopt(keys_file(Path(os.path.realpath(target.db))), envelope)
+def _change(target: Target, found: Unlocked, new: Callable[[Envelope], Envelope]) -> None:
+    """Exchange the store's envelope as it is now: somebody may have changed it since it was unlocked."""
+
+    def recorded(now: Envelope) -> Envelope:
+        envelope = new(now)
+        record_keys(target.db, named(envelope.keys))
+        return envelope
+
+    change(keys_file(Path(os.path.realpath(target.db))), found.key.envelope.store, recorded)

@@ -15,16 +15,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import Any, BinaryIO
 
 from davsql.errors import BadKey, KeyMissing
 from davsql.keys.envelope import SALT_BYTES, Envelope, Stretching, WrappedKey
+
+if os.name == "posix":
+    import fcntl
 
 FORMAT = "davsql keys"
 VERSION = 1
@@ -48,15 +51,11 @@ def read_envelopes(file: Path) -> list[Envelope]:
         KeyMissing: there is no such file.
         BadKey: it is damaged, cut, or of a newer davsql.
     """
-    try:
-        with file.open("rb") as opened:
+    with _opened(file) as opened:
+        try:
             content = opened.read(MAX_FILE_BYTES)
-    except FileNotFoundError:
-        raise KeyMissing(
-            f"{file} is missing: it holds the store's key, wrapped; put it back (each backup has a copy beside it)"
-        ) from None
-    except OSError as error:
-        raise BadKey(f"{file} cannot be read: {error.strerror}") from error
+        except OSError as error:
+            raise BadKey(f"{file} cannot be read: {error.strerror}") from error
     try:
         document = json.loads(content)
         if document["format"] == FORMAT and document["version"] != VERSION:
@@ -93,6 +92,46 @@ def adopt(file: Path, envelope: Envelope) -> None:
     except BadKey:
         file.rename(file.with_name(f"{file.name}.damaged-{token_hex(4)}"))
     write_envelopes(file, [*(each for each in found if each.store != envelope.store), envelope])
+
+
+def change(file: Path, store: str, new: Callable[[Envelope], Envelope]) -> None:
+    """Exchange the envelope of a store for what `new` makes of it; two who do so at one time come after each other.
+
+    Raises:
+        KeyMissing: there is no such file, or no envelope of this store in it.
+        BadKey: it is damaged, or cannot be written; it is as it was.
+    """
+    with _locked(file):
+        found = read_envelopes(file)
+        if store not in (each.store for each in found):
+            raise KeyMissing(f"{file} belongs to another store now: somebody has just exchanged it; try again")
+        write_envelopes(file, [new(each) if each.store == store else each for each in found])
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Keep others from changing the file. Windows has no such lock."""
+    if os.name != "posix":
+        yield
+        return
+    while True:
+        with _opened(file) as opened:
+            fcntl.flock(opened, fcntl.LOCK_EX)
+            # It may have been exchanged while we waited: then the lock is on a file that has no name any more.
+            if file.exists() and os.path.samestat(os.fstat(opened.fileno()), file.stat()):
+                yield
+                return
+
+
+def _opened(file: Path) -> BinaryIO:
+    try:
+        return file.open("rb")
+    except FileNotFoundError:
+        raise KeyMissing(
+            f"{file} is missing: it holds the store's key, wrapped; put it back (each backup has a copy beside it)"
+        ) from None
+    except OSError as error:
+        raise BadKey(f"{file} cannot be read: {error.strerror}") from error
 
 
 def settle(file: Path, envelope: Envelope | None) -> None:

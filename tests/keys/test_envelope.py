@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from davsql.errors import BadKey, KeyMissing, WrongKey
 from davsql.keys import envelope as envelope_module
 from davsql.keys.envelope import Stretching, exchanged, new_data_key, opened_by, unlock, with_key, without_key
-from davsql.keys.file import adopt, check_sum, keys_file, read_envelopes, settle, write_envelopes
+from davsql.keys.file import adopt, change, check_sum, keys_file, read_envelopes, settle, write_envelopes
 from davsql.keys.secret import GivenKey, Secret, new_key_text
 
 KEY = GivenKey(new_key_text())
@@ -170,6 +171,32 @@ def test_read_envelopes__missing_and_newer(file: Path) -> None:
     file.unlink()
     with pytest.raises(KeyMissing, match="each backup has a copy"):
         read_envelopes(file)
+
+
+def test_change__of_those_who_add_keys_at_one_time_nobody_is_lost(file: Path) -> None:
+    key = new_data_key(8192, [("first", KEY)])
+    write_envelopes(file, [key.envelope])
+
+    def add(name: str) -> None:
+        given = GivenKey(new_key_text())
+        change(file, key.envelope.store, lambda now: with_key(replace(key, envelope=now), name, given).envelope)
+
+    names = [f"key {number}" for number in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, names))
+    (envelope,) = read_envelopes(file)
+    assert {each.name for each in envelope.keys} == {"first", *names}
+    assert unlock(envelope, KEY).raw == key.raw
+
+
+def test_change__of_another_store_or_of_none_changes_nothing(file: Path) -> None:
+    with pytest.raises(KeyMissing):
+        change(file, "00" * 16, lambda now: now)
+    write_envelopes(file, [new_data_key(8192, [("first", KEY)]).envelope])
+    before = file.read_bytes()
+    with pytest.raises(KeyMissing, match="another store"):
+        change(file, "00" * 16, lambda now: now)
+    assert file.read_bytes() == before
 
 
 def test_adopt__others_stay_until_they_are_settled(file: Path) -> None:
