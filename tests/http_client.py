@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import http.client
 import socket
+import ssl
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from email.message import Message
 from types import TracebackType
@@ -44,6 +46,15 @@ class Reply:
 class _Connection(http.client.HTTPConnection):
     """http.client without its check of the target: a test may send what no sane client would."""
 
+    def __init__(self, address: tuple[str, int], timeout_s: float, context: ssl.SSLContext | None) -> None:
+        super().__init__(*address, timeout=timeout_s)
+        self._context = context
+
+    def connect(self) -> None:
+        super().connect()
+        if self._context is not None:
+            self.sock = self._context.wrap_socket(self.sock, server_hostname=self.host)
+
     def _validate_path(self, url: str) -> None:
         del url
 
@@ -52,11 +63,16 @@ class _Connection(http.client.HTTPConnection):
 
 
 class Client:
-    """One keep-alive connection. Methods and targets go out as given: nothing is percent-encoded for the caller."""
+    """One keep-alive connection, over TLS if there is a context for it.
 
-    def __init__(self, address: tuple[str, int], *, timeout_s: float = TIMEOUT_S) -> None:
+    Methods and targets go out as given: nothing is percent-encoded for the caller.
+    """
+
+    def __init__(
+        self, address: tuple[str, int], *, timeout_s: float = TIMEOUT_S, context: ssl.SSLContext | None = None
+    ) -> None:
         self.address = address
-        self._connection = _Connection(*address, timeout=timeout_s)
+        self._connection = _Connection(address, timeout_s, context)
 
     def __enter__(self) -> Self:
         return self
@@ -102,18 +118,28 @@ def request(address: tuple[str, int], method: str, target: str, body: Body = Non
         return client.request(method, target, body, headers)
 
 
-def exchange(address: tuple[str, int], *parts: bytes, half_close: bool = False, timeout_s: float = TIMEOUT_S) -> bytes:
+def exchange(
+    address: tuple[str, int],
+    *parts: bytes,
+    half_close: bool = False,
+    timeout_s: float = TIMEOUT_S,
+    context: ssl.SSLContext | None = None,
+) -> bytes:
     """Send raw bytes, part by part, and return all that comes back until the server closes.
 
     Send `Connection: close` or something that the server refuses, else this waits for the server's idle timeout.
-    With `half_close` the client ends its side (FIN) after the last part.
+    With `half_close` the client ends its side (FIN) after the last part; over TLS as one does that has died, without
+    close_notify.
     """
     received = bytearray()
-    with socket.create_connection(address, timeout=timeout_s) as connection:
+    with ExitStack() as stack:
+        connection = stack.enter_context(socket.create_connection(address, timeout=timeout_s))
+        if context is not None:
+            connection = stack.enter_context(context.wrap_socket(connection, server_hostname=address[0]))
         for part in parts:
             connection.sendall(part)
         if half_close:
-            connection.shutdown(socket.SHUT_WR)
+            socket.socket.shutdown(connection, socket.SHUT_WR)  # SSLSocket's own would read no TLS after it
         try:
             while block := connection.recv(65536):
                 received += block

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import os
 import re
+import shutil
 import socket
+import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from wsgiref.types import WSGIApplication
 
+from davsql.certificates.authority import Authority
 from davsql.dav.application import make_application
 from davsql.dav.quotas import ShareQuotas
 from davsql.dav.request import DavOptions
@@ -21,6 +28,7 @@ from davsql.server.options import ServerOptions
 from davsql.server.tls import Tls
 from davsql.store.store import Store
 from tests import http_client
+from tests.tls.tls_steps import make_authority, tls_of, trusting
 
 ROOT = Path(__file__).parents[1]
 STOP_TIMEOUT_S = 30
@@ -43,19 +51,25 @@ class Served:
         """`http` or `https`."""
         return "http"
 
+    @property
+    def trust(self) -> ssl.SSLContext | None:
+        """With what our own clients come; None: without TLS."""
+        return None
+
     def client(self, *, timeout_s: float = http_client.TIMEOUT_S) -> http_client.Client:
         """A keep-alive connection; use it in a `with` statement."""
-        return http_client.Client(self.address, timeout_s=timeout_s)
+        return http_client.Client(self.address, timeout_s=timeout_s, context=self.trust)
 
     def request(
         self, method: str, target: str, body: http_client.Body = None, headers: http_client.Headers = ()
     ) -> http_client.Reply:
         """One request on a connection of its own."""
-        return http_client.request(self.address, method, target, body, headers)
+        with self.client() as client:
+            return client.request(method, target, body, headers)
 
     def exchange(self, *parts: bytes, half_close: bool = False) -> bytes:
         """Raw bytes out, raw bytes back; see `http_client.exchange`."""
-        return http_client.exchange(self.address, *parts, half_close=half_close)
+        return http_client.exchange(self.address, *parts, half_close=half_close, context=self.trust)
 
 
 @dataclass(frozen=True)
@@ -63,6 +77,12 @@ class LiveServer(Served):
     """In this process."""
 
     http: HttpServer
+    context: ssl.SSLContext | None = None
+
+    @property
+    def trust(self) -> ssl.SSLContext | None:
+        """As in `Served`."""
+        return self.context
 
     @property
     def scheme(self) -> str:
@@ -125,7 +145,11 @@ def serving_processes(store: Path, workers: int, more: str = "") -> Iterator[Ser
 def serving(
     application: WSGIApplication, options: ServerOptions | None = None, tls: Tls | None = None
 ) -> Iterator[LiveServer]:
-    """Run `application` under the real server until the block ends."""
+    """Run `application` under the real server until the block ends; with DAVSQL_TEST_TLS everything is over TLS."""
+    context = None
+    if tls is None and "DAVSQL_TEST_TLS" in os.environ:
+        authority = _authority_for_all()
+        tls, context = tls_of(authority), trusting(authority)
     http = HttpServer(("127.0.0.1", 0), application, options or ServerOptions(), tls=tls)
     http.expiration_interval = 0.01  # how soon it notices that it is to stop
     http.prepare()
@@ -133,11 +157,19 @@ def serving(
     thread.start()
     try:
         host, port = http.bind_addr[:2]
-        yield LiveServer((str(host), int(port)), http)
+        yield LiveServer((str(host), int(port)), http, context)
     finally:
         http.stop()
         thread.join(STOP_TIMEOUT_S)
     assert not thread.is_alive(), "the server did not stop"
+
+
+@functools.cache
+def _authority_for_all() -> Authority:
+    """One is enough for a process, and is removed at its end."""
+    folder = tempfile.mkdtemp(prefix="davsql-test-tls-")
+    atexit.register(shutil.rmtree, folder)
+    return make_authority(Path(folder))
 
 
 @contextmanager

@@ -45,7 +45,9 @@ def test_audited__has_the_row_when_the_answer_comes(store: Store, tmp_path: Path
         [entry] = entries(tmp_path)
         assert entry[1:] == ("ann", "127.0.0.1", "PUT", "/a b", None, 201, 5, reply.header("X-Request-ID"))
         server.request("PUT", "/chunked", iter([b"123", b"4"]), ANN)
-        server.request("MOVE", "/a%20b", None, ANN | {"Destination": f"http://ann:secret@{server.url[7:]}/%C3%A9"})
+        server.request(
+            "MOVE", "/a%20b", None, ANN | {"Destination": f"{server.url.replace('://', '://ann:secret@')}/%C3%A9"}
+        )
         server.request("DELETE", "/none", None, ANN)
         server.request("GET", "/chunked", None, ANN)
         assert [each[3:8] for each in entries(tmp_path)[1:]] == [
