@@ -11,7 +11,20 @@ from wsgidav.dav_provider import DAVProvider
 from davsql.access import FULL_ACCESS
 from davsql.dav.errors import as_http_error, error_response, internal_error
 from davsql.dav.homes import Homes
-from davsql.dav.methods import copymove, delete, get, lock, mkcol, options, patch, propfind, proppatch, put, unlock
+from davsql.dav.methods import (
+    copymove,
+    delete,
+    get,
+    junk,
+    lock,
+    mkcol,
+    options,
+    patch,
+    propfind,
+    proppatch,
+    put,
+    unlock,
+)
 from davsql.dav.request import Request, Share
 from davsql.dav.resources import StoreLocks, make_resource
 from davsql.dav.responses import HttpError, Response, deliver
@@ -130,7 +143,7 @@ class StoreProvider(AnsweringProvider):
             raise HttpError(405, f"{request.method} is not possible here.")
         if request.access.homes:
             self._homes.make(request)
-        return handler(request)
+        return junk.answer(request) or handler(request)
 
     def allowed_methods(self, environ: dict[str, Any]) -> str:
         """As OPTIONS says it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from davsql.access import Access
 from davsql.dav.access import OpenShare, ShareRules
@@ -39,6 +39,8 @@ class DavOptions:
         checked_origins(self.cors_origins)
 
     max_file_size_mb: int = 0  # MiB; 0: any size
+    junk: Literal["store", "drop"] = "store"  # what becomes of ._*, .DS_Store, Thumbs.db, desktop.ini
+    macos_quota: bool = False  # Finder is told of quotas
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,8 +32,13 @@ def _new(request: Request, body: bytes) -> Response:
     if depth == "1":
         raise HttpError(400, "The Depth of a lock is 0 or infinity.")
     info = parse_lockinfo(body)
-    wanted = LockRequest(info.scope, depth == "infinity", info.owner_xml, _timeout_s(request))
+    wanted = LockRequest(info.scope, depth == "infinity", info.owner_xml, timeout_s(request))
     result = request.store.lock(request.path, wanted, request.guard)
+    return made(request, result)
+
+
+def made(request: Request, result: LockResult) -> Response:
+    """The answer that tells of a new lock."""
     return _answer(request, result, 201 if result.created else 200, [("Lock-Token", f"<{result.lock.token}>")])
 
 
@@ -44,7 +49,7 @@ def _refresh(request: Request) -> Response:
     if len(request.preconditions.tokens) != 1:
         raise HttpError(400, "A refresh needs exactly one lock token in the If header.")
     try:
-        result = request.store.refresh_lock(request.path, _timeout_s(request), request.guard)
+        result = request.store.refresh_lock(request.path, timeout_s(request), request.guard)
     except PreconditionFailed as error:
         # RFC 4918 9.10.6
         raise HttpError(
@@ -64,7 +69,7 @@ def _answer(request: Request, result: LockResult, status: int, headers: list[tup
     return Response(status, [CONTENT_TYPE, *headers], body)
 
 
-def _timeout_s(request: Request) -> int:
+def timeout_s(request: Request) -> int:
     """The first time in the Timeout header that can be understood, within bounds (RFC 4918 10.7)."""
     options = request.share.options
     for wish in (request.header("Timeout") or "").split(","):

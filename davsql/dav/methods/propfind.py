@@ -188,7 +188,8 @@ def _bounded_tree(request: Request, view: Snapshot, top: Node) -> Nodes:
 
 def _plan_for(request: Request, asked: PropfindRequest) -> Plan:
     agent = request.header("User-Agent") or ""
-    if not asks_for_quota(asked) or any(name in agent for name in _AGENTS_WITHOUT_QUOTA):
+    is_slowed = not request.share.options.macos_quota and any(name in agent for name in _AGENTS_WITHOUT_QUOTA)
+    if is_slowed or not asks_for_quota(asked):
         return plan_without_quota(asked)
     space = request.store.space(request.guard)
     return Plan(asked, dict(zip(QUOTA, (space.available_bytes, space.used_bytes), strict=True)))

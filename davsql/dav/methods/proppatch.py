@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from davsql.dav.multistatus import DAV, empty_element, escape, multistatus, propstat, response
 from davsql.dav.properties import LASTMODIFIED, is_settable, is_time, modified_at_of
@@ -10,6 +10,7 @@ from davsql.dav.request import Request
 from davsql.dav.responses import HttpError, Response
 from davsql.dav.xmlbody import PropertyName, parse_proppatch, read_body
 from davsql.errors import TooManyProperties
+from davsql.model import PropertyUpdate
 
 _PROTECTED = "cannot-modify-protected-property"
 
@@ -21,10 +22,7 @@ def handle(request: Request) -> Response:
         HttpError: 400, 413.
         NotFound, Locked, PreconditionFailed.
     """
-    body = read_body(request)
-    if not body:
-        raise HttpError(400, "PROPPATCH needs a propertyupdate document.")
-    updates = parse_proppatch(body)
+    updates = steps_of(request)
     names = list(dict.fromkeys((update.namespace, update.name) for update in updates))
     times = {update: modified_at_of(update) for update in updates if is_time(update)}
     set_times = {(update.namespace, update.name) for update in times}
@@ -41,7 +39,20 @@ def handle(request: Request) -> Response:
     except TooManyProperties:
         kept = {(update.namespace, update.name) for update in updates if update.xml is not None}
         return _answer(request, {name: 507 if name in kept else 424 for name in names})
-    return _answer(request, dict.fromkeys(names, 200))
+    return accepted(request, updates)
+
+
+def steps_of(request: Request) -> list[PropertyUpdate]:
+    """The steps that the body asks for; HttpError 400, 413."""
+    body = read_body(request)
+    if not body:
+        raise HttpError(400, "PROPPATCH needs a propertyupdate document.")
+    return parse_proppatch(body)
+
+
+def accepted(request: Request, updates: Sequence[PropertyUpdate]) -> Response:
+    """The answer that says that all is done."""
+    return _answer(request, {(update.namespace, update.name): 200 for update in updates})
 
 
 def _answer(request: Request, statuses: Mapping[PropertyName, int]) -> Response:
