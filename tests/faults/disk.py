@@ -83,18 +83,28 @@ class Operation:
 
 
 class Disk(apsw.VFS):
-    """Register it by making it; `vfs_name` goes into StoreOptions.vfs. `unregister` when all files are closed."""
+    """Register it by making it; `vfs_name` goes into StoreOptions.vfs. `unregister` when all files are closed.
+
+    Attributes:
+        encrypting_vfs_name: for encrypted stores; SQLite3MultipleCiphers makes this VFS when it is named first.
+    """
 
     def __init__(self, vfs_name: str, seed: int = 0) -> None:
         super().__init__(vfs_name, "unix")
         self.rng = random.Random(seed)  # noqa: S311
         self.vfs_name = vfs_name
+        self.encrypting_vfs_name = f"multipleciphers-{vfs_name}"
         self.lock = threading.RLock()
         # Called first, with the lock held. It may raise an error of apsw; half of a write that fails is done.
         self.before: Callable[[Operation], None] = lambda _operation: None
         self._files: dict[str, Platter] = {}
         self._durable_names: dict[str, Platter] = {}
         self._by_inode: dict[int, Platter] = {}  # a file that got another name is the same
+
+    def unregister(self) -> None:
+        if self.encrypting_vfs_name in apsw.vfs_names():  # it stands on this one
+            apsw.unregister_vfs(self.encrypting_vfs_name)
+        super().unregister()
 
     def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:
         if name is None:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,6 +27,8 @@ from unittest.mock import patch
 import click
 
 from davsql.errors import NotAStore, NotFound, StoreBusy, StoreError
+from davsql.keys.envelope import new_data_key
+from davsql.keys.secret import GivenKey, new_key_text
 from davsql.maintenance.gc import collect_garbage
 from davsql.store.check import check
 from davsql.store.options import Durability, StoreOptions
@@ -41,6 +44,7 @@ CUTS_OF_A_RUN = 100
 OPERATIONS_BETWEEN_CUTS = 50  # on average
 RARE_WEIGHT = 10  # a sync, truncation or deletion is so much more likely to be cut than one of the many writes
 STEPS_BETWEEN_REOPENINGS = 25
+PAGE_BYTES = 8192
 STORE = "store.db"
 PART = re.compile(r"^\..*\.davsql-part")  # a store that is being made
 _vfs_numbers = count()
@@ -77,9 +81,10 @@ class Outcome(NamedTuple):
 class Run:
     """Clients, maintenance and cuts over one store on one disk."""
 
-    def __init__(self, folder: Path, mode: Mode, seed: int, cuts: int = CUTS_OF_A_RUN) -> None:
+    def __init__(self, folder: Path, mode: Mode, seed: int, cuts: int = CUTS_OF_A_RUN, *, is_encrypted: bool) -> None:
         self._rng = random.Random(f"{mode} {seed}")  # noqa: S311
         self._disk = Disk(f"power-cuts-{os.getpid()}-{next(_vfs_numbers)}")
+        self._key = new_data_key(PAGE_BYTES, [("key", GivenKey(new_key_text()))]) if is_encrypted else None
         self._file = folder / STORE
         self._mode = mode
         self._cuts_wanted = cuts
@@ -114,7 +119,8 @@ class Run:
 
     def _go_on_until_closed(self) -> None:
         durability: Durability = "full" if self._mode == "full" else "normal"
-        options = StoreOptions(vfs=self._disk.vfs_name, durability=durability, readers=CLIENTS, cache_mb=1)
+        vfs = self._disk.vfs_name if self._key is None else self._disk.encrypting_vfs_name
+        options = StoreOptions(vfs=vfs, durability=durability, readers=CLIENTS, cache_mb=1, key=self._key)
         with Store.open(self._file, options, create=True) as store:
             self._is_created = True
             stopping = threading.Event()
@@ -173,7 +179,7 @@ class Run:
         """Open what is left in the empty `folder`, check it, and compare it with what clients were told."""
         restore(cut.left, folder)
         try:
-            with Store.open(folder / STORE, StoreOptions(readers=1, cache_mb=4)) as store:
+            with Store.open(folder / STORE, StoreOptions(readers=1, cache_mb=4, key=self._key)) as store:
                 if violations := check(store, deep=True):
                     return Outcome(0, f"check: {violations[0].message}")
                 found = tree_of(store)
@@ -226,11 +232,11 @@ class Summary(NamedTuple):
         )
 
 
-def cut_many(mode: Mode, cuts: int, seed: int) -> Summary:
+def cut_many(mode: Mode, cuts: int, seed: int, *, is_encrypted: bool = False) -> Summary:
     """One run; its figures. Folders lie in memory where that is possible: only the simulated disk is to be slow."""
     with tempfile.TemporaryDirectory(dir=MEMORY) as name:
         folder = Path(name)
-        run = Run(folder, mode, seed, cuts)
+        run = Run(folder, mode, seed, cuts, is_encrypted=is_encrypted)
         run.go()
         outcomes = []
         for cut in run.cuts:
@@ -257,7 +263,8 @@ def is_as_promised(mode: Mode, summary: Summary) -> bool:
 @click.option("--mode", "modes", type=click.Choice(MODES), multiple=True, default=MODES, show_default=True)
 @click.option("--seed", default=1, show_default=True)
 @click.option("--jobs", default=os.cpu_count() or 1, show_default=True, help="Processes.")
-def command(cuts: int, modes: Sequence[Mode], seed: int, jobs: int) -> bool:
+@click.option("--encrypted", "is_encrypted", is_flag=True, help="Of an encrypted store.")
+def command(cuts: int, modes: Sequence[Mode], seed: int, jobs: int, *, is_encrypted: bool) -> bool:
     """Cut the power of a simulated disk again and again while clients write, at each durability.
 
     `full` must lose nothing; `normal` may lose the last commits and nothing in between; `off` is none of davsql's: it
@@ -269,7 +276,8 @@ def command(cuts: int, modes: Sequence[Mode], seed: int, jobs: int) -> bool:
             began = time.monotonic()
             runs = range(seed, seed + -(-cuts // CUTS_OF_A_RUN))
             sizes = [min(CUTS_OF_A_RUN, cuts - CUTS_OF_A_RUN * number) for number in range(len(runs))]
-            summary = sum(pool.map(cut_many, [mode] * len(runs), sizes, runs), Summary())
+            cut = partial(cut_many, is_encrypted=is_encrypted)
+            summary = sum(pool.map(cut, [mode] * len(runs), sizes, runs), Summary())
             is_kept = is_as_promised(mode, summary)
             is_good &= is_kept
             click.echo(

@@ -16,9 +16,10 @@ CUTS = 100
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_power_cut__loses_no_more_than_the_durability_says(mode: Mode) -> None:
+@pytest.mark.parametrize("is_encrypted", [False, True], ids=["plain", "encrypted"])
+def test_power_cut__loses_no_more_than_the_durability_says(mode: Mode, *, is_encrypted: bool) -> None:
     seed = random.randrange(2**32)  # noqa: S311
-    summary = cut_many(mode, CUTS, seed)
+    summary = cut_many(mode, CUTS, seed, is_encrypted=is_encrypted)
     print(f"{mode} seed {seed}: {summary.cuts_with_loss} of {summary.cuts} cuts lost {summary.lost} commands")  # noqa: T201
     assert summary.cuts == CUTS
     assert is_as_promised(mode, summary), summary
