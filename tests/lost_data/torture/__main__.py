@@ -52,6 +52,7 @@ def main() -> int:
         metavar="N",
         help="resources of a tree that one more client copies, moves and deletes as a whole [%(default)s]",
     )
+    parser.add_argument("--encrypted", action="store_true", help="an encrypted store")
     arguments = parser.parse_args()
     folder = arguments.db or Path(tempfile.mkdtemp(prefix="davsql-torture-"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,6 +67,7 @@ def main() -> int:
         check_every=arguments.check_every,
         terms=arguments.kills // 10 if arguments.terms is None else arguments.terms,
         large=arguments.large,
+        is_encrypted=arguments.encrypted,
     )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that the server is ended as well
     result = Torture(folder.resolve(), options).run(lambda line: sys.stderr.write(f"so far: {line}\n"))

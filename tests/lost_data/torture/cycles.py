@@ -13,6 +13,7 @@ from random import Random
 from threading import Event, Thread
 
 from davsql.store.check import check
+from davsql.store.options import StoreOptions
 from davsql.store.store import Store
 from tests.http_client import Client
 from tests.lost_data.torture.content import Bodies
@@ -44,6 +45,7 @@ class Options:
     terms: int = 10  # cycles that end with SIGTERM, beside those that end with a kill
     check_every: int = 10  # cycles; 0: only at the end
     large: int = 4500  # resources of a tree that is copied as a whole; 0: none
+    is_encrypted: bool = False
 
 
 @dataclass(slots=True)
@@ -68,7 +70,7 @@ class Result:
         report, starts = self.report, sorted(self.starts_s)
         return (
             f"torture: seed {options.seed}, durability {options.durability}, "
-            f"{options.processes} workers, {options.clients} clients, "
+            f"{'encrypted, ' if options.is_encrypted else ''}{options.processes} workers, {options.clients} clients, "
             f"{self.seconds:.0f} s: {self.kills} kills, {self.early_kills} more while starting, {self.terms} SIGTERM; "
             f"{report.acknowledged} writes acknowledged, {report.refused} refused, {report.cut} cut "
             f"({report.cut_applied} of them had happened), {report.reads} reads; first answer after "
@@ -85,7 +87,7 @@ class Torture:
         self.result = Result()
         self._options = options
         self._random = Random(options.seed)  # noqa: S311
-        self._server = ServerProcess(folder, options.durability, options.processes)
+        self._server = ServerProcess(folder, options.durability, options.processes, is_encrypted=options.is_encrypted)
         random = Random(f"{options.seed} operators")  # noqa: S311
         self._operators = Operators(folder, self._server.configuration, random, self.result.report.fault)
         self.result.operators = self._operators.done
@@ -213,7 +215,7 @@ class Torture:
 
     def _check(self, file: Path) -> None:
         self.result.checks += 1
-        with Store.open(file) as store:
+        with Store.open(file, StoreOptions(key=self._server.key)) as store:
             for violation in check(store, deep=True):
                 self.result.report.fault(f"invariant {violation.rule}: {violation.message}")
 

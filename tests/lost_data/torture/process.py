@@ -12,7 +12,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from davsql.keys.envelope import DataKey, new_data_key
+from davsql.keys.file import write_private
+from davsql.keys.secret import GivenKey, new_key_text
+from davsql.store.options import StoreOptions
 from davsql.store.pins import GRACE_S_MIN
+from davsql.store.store import Store
 from tests.http_client import request
 from tests.lost_data.site import BROKEN
 
@@ -38,14 +43,28 @@ upload_expiry_s = 3.0
 [[share]]
 name = ""
 db = "{db}"
+{more}
 """
+
+
+KEY_FILE = "torture.key"
+
+
+def _make_encrypted(store: Path) -> DataKey:
+    """An empty encrypted store, and a file with its key beside it."""
+    text = new_key_text()
+    write_private(store.with_name(KEY_FILE), text.encode(), may_replace=False)
+    key = new_data_key(StoreOptions().page_size, [("key", GivenKey(text))])
+    Store.open(store, StoreOptions(key=key), create=True).close()
+    return key
 
 
 class ServerProcess:
     """`davsql serve` over one store, again and again on one port."""
 
-    def __init__(self, folder: Path, durability: str, workers: int = 1) -> None:
+    def __init__(self, folder: Path, durability: str, workers: int = 1, *, is_encrypted: bool = False) -> None:
         self.store = folder / "torture.db"
+        self.key = _make_encrypted(self.store) if is_encrypted else None
         self.log = folder / "server.log"
         self.configuration = folder / "torture.toml"
         with socket.socket() as free:
@@ -57,6 +76,7 @@ class ServerProcess:
             durability=durability,
             grace_s=1.0 if workers == 1 else GRACE_S_MIN,
             db=self.store.name,
+            more=f'key_file = "{KEY_FILE}"' if is_encrypted else "",
         )
         self.configuration.write_text(text, encoding="utf-8")
         self._process: subprocess.Popen[bytes] | None = None
