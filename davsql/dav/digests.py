@@ -16,6 +16,7 @@ from typing import Protocol
 from davsql.dav.request import Request
 from davsql.dav.responses import HttpError
 from davsql.model import Node
+from davsql.store.download import Download
 
 
 class _Hash(Protocol):
@@ -58,11 +59,20 @@ class Verification:
         self._expected = expected
         self._hashes = {name: _HASHES[name]() for name in expected}
 
+    def update(self, data: bytes) -> None:
+        """Take the next bytes."""
+        for each in self._hashes.values():
+            each.update(data)
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether anything was said."""
+        return bool(self._hashes)
+
     def passing(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
         """Take the blocks as they pass by."""
         for block in blocks:
-            for each in self._hashes.values():
-                each.update(block)
+            self.update(block)
             yield block
 
     def require(self) -> None:
@@ -90,6 +100,20 @@ def verification_of(request: Request) -> Verification:
         if len(digest) != len(_HASHES[name]().digest()) or expected.setdefault(name, digest) != digest:
             raise HttpError(400, f"The {name} of the request is malformed, or there are two.")
     return Verification(expected)
+
+
+def checksum_of(download: Download, name: str) -> str:
+    """The checksum of a stored file in the form of OC-Checksum; all of it is read.
+
+    Raises:
+        HttpError: 400, the algorithm is not known here.
+    """
+    if name.lower() not in _HASHES:
+        raise HttpError(400, f"The algorithms are {', '.join(_HASHES)}.")
+    hashed = _HASHES[name.lower()]()
+    for data in download.chunks():
+        hashed.update(data)
+    return f"{name.upper()}:{hashed.digest().hex()}"
 
 
 def repr_digest(request: Request, node: Node) -> list[tuple[str, str]]:

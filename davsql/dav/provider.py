@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from wsgidav.dav_provider import DAVProvider
 
 from davsql.access import FULL_ACCESS
+from davsql.dav import nextcloud
 from davsql.dav.errors import as_http_error, error_response, internal_error
 from davsql.dav.homes import Homes
 from davsql.dav.methods import (
+    chunks,
     copymove,
     delete,
     get,
@@ -137,17 +139,29 @@ class StoreProvider(AnsweringProvider):
 
     def handle(self, environ: dict[str, Any]) -> Response:
         """Run the method's handler."""
-        request = Request(environ, self.share, environ[PATH_KEY])
+        request, files = self._request(environ)
         handler = METHODS.get(request.method)
         if handler is None:
             raise HttpError(405, f"{request.method} is not possible here.")
         if request.access.homes:
             self._homes.make(request)
+        if files is not None:
+            return chunks.handle(request, files)
         return junk.answer(request) or handler(request)
+
+    def _request(self, environ: dict[str, Any]) -> tuple[Request, Share | None]:
+        """The request, and where the file goes if it is about an upload in parts."""
+        request = Request(environ, self.share, environ[PATH_KEY])
+        if self.share.options.nextcloud_paths:
+            found = nextcloud.locate(self.share, request.path, request.principal)
+            if found is not None:
+                return Request(environ, found.share, found.path), found.files
+        return request, None
 
     def allowed_methods(self, environ: dict[str, Any]) -> str:
         """As OPTIONS says it."""
-        return options.allowed_methods(Request(environ, self.share, environ[PATH_KEY]))
+        request, files = self._request(environ)
+        return options.allowed_methods(request) if files is None else chunks.ALLOW
 
     # --- what WsgiDAV and its middleware may ask -----------------------------------------------------------------
 

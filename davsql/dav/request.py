@@ -38,6 +38,7 @@ class DavOptions:
     def __post_init__(self) -> None:
         checked_origins(self.cors_origins)
 
+    nextcloud_paths: bool = False  # dav/nextcloud.py
     max_file_size_mb: int = 0  # MiB; 0: any size
     junk: Literal["store", "drop"] = "store"  # what becomes of ._*, .DS_Store, Thumbs.db, desktop.ini
     macos_quota: bool = False  # Finder is told of quotas

@@ -22,7 +22,8 @@ from davsql.errors import (
 )
 from davsql.model import Guard, Inode, LockRequest, LockResult, Node, PropertyUpdate, PutResult
 from davsql.paths import DavPath
-from davsql.store import access, blobs, locks, nodes, pins, preconditions, properties, quota, trees
+from davsql.store import access, assembly, blobs, locks, nodes, pins, preconditions, properties, quota, trees
+from davsql.store.assembly import Assembly
 from davsql.store.nodes import Chain, Content, Stamp
 from davsql.store.options import StoreOptions
 from davsql.store.pins import PinId
@@ -56,9 +57,8 @@ class Incoming(NamedTuple):
 
     size: int  # bytes
     store: Callable[[WriteTx], Content]  # stores the bytes, or seals the staged ones
-    base: bytes | None = (
-        None  # digest of the content that it is a change of, ABSENT if there must be none; None: it is whole
-    )
+    base: bytes | None = None  # digest of the content that it changes, ABSENT if there must be none; None: any
+    made_of: Inode | None = None  # the collection of the parts that it is made of, which goes with it
 
 
 def put_file(
@@ -73,6 +73,8 @@ def put_file(
     chain = require_put(tx, target, guard, options)
     if incoming.base not in (None, ABSENT if chain.target is None else chain.target.digest):
         raise ContentChanged(f"{target} was changed, or removed, meanwhile")
+    if incoming.made_of is not None:
+        assembly.end(tx, incoming.made_of)  # first: the parts are not to count beside the whole
     quota.require_room(tx, guard, chain.target, incoming.size)
     content, stamp = incoming.store(tx), Stamp(guard.principal, modified_at)
     if chain.target is None:
@@ -80,6 +82,17 @@ def put_file(
     else:
         node = nodes.replace_content(tx, chain.target, content, stamp)
     return PutResult(node, created=chain.target is None)
+
+
+def put_part(upload: Assembly, name: str, incoming: Incoming, guard: Guard, tx: WriteTx) -> PutResult:
+    """Store a part of a file that comes in parts.
+
+    Raises:
+        As `assembly.require_part`.
+    """
+    target = assembly.require_part(tx, upload, name, incoming.size, guard)
+    node = assembly.put_part(tx, target, name, incoming.store(tx), guard.principal)
+    return PutResult(node, created=target[1] is None)
 
 
 def make_collection(

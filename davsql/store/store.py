@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +37,7 @@ from davsql.store import (
     access as rights,
 )
 from davsql.store import (
+    assembly,
     blobs,
     commands,
     gc,
@@ -51,6 +53,7 @@ from davsql.store import (
     trees,
     writer,
 )
+from davsql.store.assembly import Assembly
 from davsql.store.checkpointer import Checkpointer
 from davsql.store.connection import Role, is_plain, open_connection, open_copy, require_file
 from davsql.store.creation import make_store
@@ -260,6 +263,33 @@ class Store:
                 return quota.require_room(tx, guard, chain.target, size)
 
         return self._with_room(check)
+
+    def check_part(self, upload: Assembly, name: str, guard: Guard, size: int) -> None:
+        """Raise now what `Upload.commit_part` would raise."""
+
+        def check() -> None:
+            with self._readers.snapshot() as tx:
+                assembly.require_part(tx, upload, name, size, guard)
+
+        self._with_room(check)
+
+    def parts(self, upload: Assembly) -> tuple[Inode, list[Node]]:
+        """See assembly.parts."""
+        with self._readers.snapshot() as tx:
+            return assembly.parts(tx, upload)
+
+    def open_part(self, part: Node) -> Download:
+        """Open a part that `parts` found; the download fails if it has gone since."""
+        assert part.blob_id is not None
+        return Download(part, part.blob_id, [], self._means)
+
+    def begin_assembly(self, upload: Assembly, guard: Guard) -> None:
+        """See assembly.begin."""
+        self.write(partial(assembly.begin, assembly=upload, guard=guard))
+
+    def drop_assembly(self, upload: Assembly) -> None:
+        """See assembly.drop."""
+        self.write(partial(assembly.drop, assembly=upload))
 
     def _with_room(self, attempt: Callable[[], Result]) -> Result:
         """What `attempt` returns; where a quota is in its way, once more when what is deleted already is taken apart.

@@ -15,14 +15,16 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from davsql.counters import PerThread, UploadTally
 from davsql.errors import StoreError
-from davsql.model import NO_GUARD, BlobId, Guard, PutResult
+from davsql.model import NO_GUARD, BlobId, Guard, Inode, PutResult
 from davsql.paths import DavPath
 from davsql.store import blobs, commands
+from davsql.store.assembly import Assembly
 from davsql.store.blobs import CHUNK_BYTES, SHARED_CHUNK_BYTES, NewChunk, Place, UploadId
 from davsql.store.download import Download
 from davsql.store.nodes import Content
@@ -122,10 +124,20 @@ class Upload:
             self._parts.append(bytes(data[position:]))
             self._parts_bytes += len(data) - position
 
-    def share(self, download: Download, start: int = 0, stop: int | None = None) -> None:
+    def share(
+        self,
+        download: Download,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        hear: Callable[[bytes], object] | None = None,
+    ) -> None:
         """Add the bytes of a stored file from `start` up to `stop` (default: its end).
 
         They are read to be hashed, if this process does not remember how; large chunks are not written again.
+
+        Args:
+            hear: is called with all the bytes, in pieces.
 
         Raises:
             As `write`; StoreDamaged.
@@ -134,8 +146,10 @@ class Upload:
         if stop - start <= CHUNK_BYTES:  # so that a small file stays one chunk
             for data in download.chunks(start, stop):
                 self.write(data)
+                if hear is not None:
+                    hear(data)
             return
-        if self.size == 0 and start == 0 and stop == download.node.size:
+        if hear is None and self.size == 0 and start == 0 and stop == download.node.size:
             start = self._continue(download)
         pieces, rest = download.chunks(start, stop), b""
         for place in download.places(start, stop) if start < stop else ():
@@ -143,6 +157,8 @@ class Upload:
             while len(rest) < end - begin:
                 rest += next(pieces)
             data, rest = rest[: end - begin], rest[end - begin :]
+            if hear is not None:
+                hear(data)
             if len(data) < place.size or place.size < SHARED_CHUNK_BYTES:
                 self.write(data)
                 continue
@@ -178,22 +194,38 @@ class Upload:
         guard: Guard = NO_GUARD,
         modified_at: int | None = None,
         base: bytes | None = None,
+        made_of: Inode | None = None,
     ) -> PutResult:
         """Point `target` at the bytes, all of them or none.
 
         Args:
             base: the digest of the content that `target` must still have, because the bytes are a change of it;
                 commands.ABSENT: there must be none.
+            made_of: the collection of the parts that the bytes are of (see assembly.py), which goes in the same step.
 
         Raises:
             As `commands.put_file`; StoreError.
         """
         store_content, size_bytes = self._finish(content_type)
-        incoming = commands.Incoming(self.size, store_content, base)
+        incoming = commands.Incoming(self.size, store_content, base, made_of)
 
         def command(tx: WriteTx) -> PutResult:
             return commands.put_file(tx, target, incoming, guard, self._options, modified_at=modified_at)
 
+        return self._commit(command, size_bytes)
+
+    def commit_part(self, assembly: Assembly, name: str, guard: Guard) -> PutResult:
+        """Store the bytes as a part of a file that comes in parts.
+
+        Raises:
+            ParentMissing, QuotaExceeded; StoreError.
+        """
+        store_content, size_bytes = self._finish(None)
+        return self._commit(
+            partial(commands.put_part, assembly, name, commands.Incoming(self.size, store_content), guard), size_bytes
+        )
+
+    def _commit(self, command: Callable[[WriteTx], PutResult], size_bytes: int) -> PutResult:
         result = self._with_room(lambda: self._writer.submit(command, size_bytes).wait())
         self._end()
         self._tally.stored += 1

@@ -95,6 +95,15 @@ def test_patch__checksums_are_of_the_part(server: LiveServer) -> None:
     assert content(server) == b"oldnew"
 
 
+def test_patch__tells_a_checksum(server: LiveServer) -> None:
+    server.request("PUT", "/a", LARGE)
+    reply = server.request("PATCH", "/a", headers={"X-Recalculate-Hash": "sha1"})
+    sha1 = hashlib.sha1(LARGE, usedforsecurity=False).hexdigest()
+    assert (reply.status, reply.header("OC-Checksum")) == (204, f"SHA1:{sha1}")
+    assert server.request("PATCH", "/a", headers={"X-Recalculate-Hash": "crc"}).status == 400
+    assert server.request("PATCH", "/no", headers={"X-Recalculate-Hash": "sha1"}).status == 404
+
+
 def test_patch__needs_a_file(server: LiveServer) -> None:
     server.request("MKCOL", "/c")
     assert patch(server, "/none", "append", b"x").status == 404

@@ -3,7 +3,8 @@
 The new content is put together of the old one and the body, and takes its place in one step, or not at all. If the
 file was changed meanwhile, nothing happens.
 
-Source: https://sabre.io/dav/http-patch/; RFC 5789; RFC 9110 14.4, 14.5.
+Source: https://sabre.io/dav/http-patch/; RFC 5789; RFC 9110 14.4, 14.5; ChecksumUpdatePlugin of Nextcloud, which rclone
+asks after an upload in parts.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import re
 
 from davsql.dav.body import body_blocks, body_lengths, receive, require_identity, size_limit, stored
 from davsql.dav.content import accepted_content_type
-from davsql.dav.digests import verification_of
+from davsql.dav.digests import checksum_of, verification_of
 from davsql.dav.request import Request
 from davsql.dav.responses import HttpError, Response
 from davsql.errors import FileTooLarge, IncompleteBody, NotFound
@@ -25,7 +26,12 @@ _CONTENT_RANGE = re.compile(r"bytes (?P<first>[0-9]{1,18})-(?P<last>[0-9]{1,18})
 
 
 def handle(request: Request) -> Response:
-    """Replace bytes of a file, or append to it, as X-Update-Range says."""
+    """Replace bytes of a file, or append to it, as X-Update-Range says; or tell a checksum of it, as Nextcloud does."""
+    algorithm = request.header("X-Recalculate-Hash")
+    if algorithm is not None:
+        request.refuse_body()
+        with request.store.open_download(request.path, request.access) as download:
+            return Response(204, [("OC-Checksum", checksum_of(download, algorithm.strip()))])
     if (request.header("Content-Type") or "").partition(";")[0].strip().lower() != PATCH_TYPE:
         raise HttpError(415, f"The Content-Type of PATCH is {PATCH_TYPE}.", headers=(("Accept-Patch", PATCH_TYPE),))
     match = _UPDATE_RANGE.fullmatch((request.header("X-Update-Range") or "").strip().lower())
