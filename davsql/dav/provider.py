@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 
 # the environ key by which the application tells its providers
 PATH_KEY = "davsql.path"  # DavPath within the share, parsed once from the raw request target
+SHARE_KEY = "davsql.share"  # the Share under the name that the client uses, where that is another one
 
 METHODS: dict[str, Callable[[Request], Response]] = {
     "OPTIONS": options.handle,
@@ -85,7 +86,9 @@ class AnsweringProvider(DAVProvider):  # type: ignore[misc]  # WsgiDAV has no ty
             if isinstance(error, StoreDamaged):
                 log.error("%s %s: %s", environ["REQUEST_METHOD"], environ[PATH_KEY], error)  # noqa: TRY400
             access = FULL_ACCESS if self.share is None else self.share.access_of(environ)
-            return error_response(self._with_allow(as_http_error(error, self.share, access), environ))
+            return error_response(
+                self._with_allow(as_http_error(error, environ.get(SHARE_KEY, self.share), access), environ)
+            )
         except Exception:
             log.exception("%s %r failed", environ["REQUEST_METHOD"], environ[PATH_KEY])
             return error_response(internal_error())
@@ -155,6 +158,7 @@ class StoreProvider(AnsweringProvider):
         if self.share.options.nextcloud_paths:
             found = nextcloud.locate(self.share, request.path, request.principal)
             if found is not None:
+                environ[SHARE_KEY] = found.files or found.share
                 return Request(environ, found.share, found.path), found.files
         return request, None
 

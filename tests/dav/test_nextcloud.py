@@ -141,7 +141,10 @@ def test_move__onto_a_locked_file_needs_the_token(cloud: LiveServer, store: Stor
     put(store, "/a", b"old")
     lock = lock_of(store, "/a")
     send_parts(cloud, LARGE, CHUNK_BYTES)
-    assert assemble(cloud, FILES + "/a").status == 423
+    refused = assemble(cloud, FILES + "/a")
+    assert refused.status == 423
+    assert f">{FILES}/a<" in refused.body.decode()
+    assert f">{FILES}/a<" in cloud.request("PUT", FILES + "/a", b"x").body.decode()
     assert assemble(cloud, FILES + "/a", If=f"<{FILES}/a> (<{lock.token}>)").status == 204
     assert read(store, "/a") == LARGE
 
