@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from dataclasses import replace
+from glob import escape
 from pathlib import Path
 
 from davsql.errors import StoreBusy, StoreDamaged, StoreError
@@ -52,6 +53,7 @@ def _exchange(file: Path, options: StoreOptions, key: DataKey | None, how: CopyO
             raise StoreBusy(
                 f"{each} is there: the store was not closed, or is in use; run `davsql check` and try again"
             )
+        _remove_parts(file)
         with part_copy(lambda: open_frozen(file, options), file, options, how) as copy:
             _require_same(file, options, copy)
             open_connection(copy.file, Role.WRITER, replace(options, key=key)).close()  # in WAL mode, as stores are
@@ -60,6 +62,12 @@ def _exchange(file: Path, options: StoreOptions, key: DataKey | None, how: CopyO
             with keys_beside(file, key):
                 place(copy.file, file, may_replace=True)
     return copy._replace(file=file)
+
+
+def _remove_parts(file: Path) -> None:
+    """Take away what a killed conversion or restore has left; a restore onto this store that runs now will fail."""
+    for each in file.parent.glob(f".{escape(file.name[:200])}.{'[0-9a-f]' * 16}.davsql-part*"):
+        each.unlink(missing_ok=True)
 
 
 def _require_same(file: Path, options: StoreOptions, copy: Backup) -> None:

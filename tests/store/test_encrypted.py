@@ -349,6 +349,14 @@ def unlocked_by(given: GivenKey, file: Path) -> DataKey | None:
     return unlock(envelope, given)
 
 
+def test_convert__takes_away_what_a_kill_has_left(tmp_path: Path, plain: Path) -> None:
+    other = tmp_path / ".other.db.0123456789abcdef.davsql-part"  # of a backup that may be under way
+    for each in (other, tmp_path / f".{plain.name}.0123456789abcdef.davsql-part"):
+        each.write_bytes(b"part")
+    convert(plain, StoreOptions(), new_key())
+    assert names_in(tmp_path) == [other.name, plain.name, keys_file(plain).name]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="kill -9")
 @pytest.mark.parametrize("change", CHANGES)
 def test_convert__killed_at_any_moment_leaves_the_old_or_the_new(tmp_path: Path, plain: Path, change: str) -> None:
