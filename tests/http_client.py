@@ -6,7 +6,6 @@ import http.client
 import socket
 import ssl
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from email.message import Message
 from types import TracebackType
@@ -118,6 +117,14 @@ def request(address: tuple[str, int], method: str, target: str, body: Body = Non
         return client.request(method, target, body, headers)
 
 
+def connect(
+    address: tuple[str, int], timeout_s: float = TIMEOUT_S, context: ssl.SSLContext | None = None
+) -> socket.socket:
+    """A connection for raw bytes, over TLS if there is a context for it; use it in a `with` statement."""
+    connection = socket.create_connection(address, timeout=timeout_s)
+    return connection if context is None else context.wrap_socket(connection, server_hostname=address[0])
+
+
 def exchange(
     address: tuple[str, int],
     *parts: bytes,
@@ -132,10 +139,7 @@ def exchange(
     close_notify.
     """
     received = bytearray()
-    with ExitStack() as stack:
-        connection = stack.enter_context(socket.create_connection(address, timeout=timeout_s))
-        if context is not None:
-            connection = stack.enter_context(context.wrap_socket(connection, server_hostname=address[0]))
+    with connect(address, timeout_s, context) as connection:
         for part in parts:
             connection.sendall(part)
         if half_close:

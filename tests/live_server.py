@@ -67,6 +67,10 @@ class Served:
         with self.client() as client:
             return client.request(method, target, body, headers)
 
+    def connect(self) -> socket.socket:
+        """A connection for raw bytes; use it in a `with` statement."""
+        return http_client.connect(self.address, context=self.trust)
+
     def exchange(self, *parts: bytes, half_close: bool = False) -> bytes:
         """Raw bytes out, raw bytes back; see `http_client.exchange`."""
         return http_client.exchange(self.address, *parts, half_close=half_close, context=self.trust)

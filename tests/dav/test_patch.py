@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-import socket
 import threading
 
 import pytest
@@ -150,7 +149,7 @@ def test_patch__a_change_at_the_same_time_is_409(server: LiveServer, store: Stor
         f"PATCH /a HTTP/1.1\r\nHost: x\r\nContent-Type: {PATCH_TYPE}\r\nX-Update-Range: append\r\n"
         "Content-Length: 4\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
     ).replace("Host: x", f"Host: {server.address[0]}:{server.address[1]}")
-    with socket.create_connection(server.address) as slow:
+    with server.connect() as slow:
         slow.sendall(head.encode())
         assert slow.recv(1000).startswith(b"HTTP/1.1 100")  # it has begun
         assert patch(server, "/a", "append", b"fast").status == 204
@@ -221,7 +220,7 @@ def test_content_range__the_first_part_replaces_nothing_that_came_meanwhile(serv
         f"PUT /new HTTP/1.1\r\nHost: {server.address[0]}:{server.address[1]}\r\nContent-Range: bytes 0-3/9\r\n"
         "Content-Length: 4\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
     )
-    with socket.create_connection(server.address) as slow:
+    with server.connect() as slow:
         slow.sendall(head.encode())
         assert slow.recv(1000).startswith(b"HTTP/1.1 100")
         put(store, "/new", b"whole")
