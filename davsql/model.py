@@ -177,6 +177,13 @@ class Principal:
 ANONYMOUS = Principal(None)
 
 
+class Checksums(NamedTuple):
+    """What some clients compare instead of the SHA-256."""
+
+    sha1: bytes
+    md5: bytes
+
+
 class PutResult(NamedTuple):
     node: Node
     created: bool  # False: an existing file was replaced

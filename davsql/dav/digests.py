@@ -13,9 +13,9 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
-from davsql.dav.request import Request
+from davsql.dav.request import OC_MTIME, Request
 from davsql.dav.responses import HttpError
-from davsql.model import Node
+from davsql.model import Checksums, Node
 from davsql.store.download import Download
 
 
@@ -55,9 +55,10 @@ _WANTED_SHA_256 = re.compile(r"(?:^|,)[ \t]*sha-256=(?:[1-9]|10)[ \t]*(?:,|$)")
 class Verification:
     """Hashes content as it comes, and compares it with what was said about it."""
 
-    def __init__(self, expected: Mapping[str, bytes]) -> None:
+    def __init__(self, expected: Mapping[str, bytes], kept: Iterable[str] = ()) -> None:
+        """Args: kept: what is also hashed, to be kept."""
         self._expected = expected
-        self._hashes = {name: _HASHES[name]() for name in expected}
+        self._hashes = {name: _HASHES[name]() for name in {*expected, *kept}}
 
     def update(self, data: bytes) -> None:
         """Take the next bytes."""
@@ -67,7 +68,7 @@ class Verification:
     @property
     def is_needed(self) -> bool:
         """Whether anything was said."""
-        return bool(self._hashes)
+        return bool(self._expected)
 
     def passing(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
         """Take the blocks as they pass by."""
@@ -81,9 +82,14 @@ class Verification:
         Raises:
             HttpError: 400.
         """
-        for name, each in self._hashes.items():
-            if each.digest() != self._expected[name]:
+        for name, digest in self._expected.items():
+            if self._hashes[name].digest() != digest:
                 raise HttpError(400, f"The {name} of what came is another than the request says; nothing was changed.")
+
+    def checksums(self) -> Checksums | None:
+        """What is to be kept, at the end."""
+        found = [self._hashes[name].digest() for name in Checksums._fields if name in self._hashes]
+        return Checksums(*found) if len(found) == len(Checksums._fields) else None
 
 
 def verification_of(request: Request) -> Verification:
@@ -99,7 +105,9 @@ def verification_of(request: Request) -> Verification:
     for name, digest in said:
         if len(digest) != len(_HASHES[name]().digest()) or expected.setdefault(name, digest) != digest:
             raise HttpError(400, f"The {name} of the request is malformed, or there are two.")
-    return Verification(expected)
+    # Clients of ownCloud and Nextcloud compare SHA-1 or MD5 later; for nobody else are they worth their time.
+    is_compared_later = any(request.header(name) is not None for name in ("OC-Checksum", OC_MTIME))
+    return Verification(expected, Checksums._fields if is_compared_later else ())
 
 
 def checksum_of(download: Download, name: str) -> str:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import repeat
+from types import MappingProxyType
 from typing import NamedTuple
 
 from davsql.access import Right
@@ -28,7 +29,7 @@ from davsql.dav.multistatus import (
 )
 from davsql.dav.privileges import permission_letters, privilege_set
 from davsql.dav.xmlbody import PropertyName, PropfindRequest
-from davsql.model import DeadProperty, Inode, Nodes, PropertyUpdate
+from davsql.model import BlobId, Checksums, DeadProperty, Inode, Nodes, PropertyUpdate
 
 
 class Group(NamedTuple):
@@ -38,15 +39,17 @@ class Group(NamedTuple):
         hrefs: percent-encoded and escaped, one for each node.
         locks: the content of lockdiscovery, of nodes that are covered by a lock.
         rights: what whoever asks may do with each, if `Plan.needs_rights`.
+        checksums: of blobs that have any, if `Plan.needs_checksums`.
     """
 
     nodes: Nodes
     hrefs: Sequence[str]
     locks: Mapping[Inode, str]
     rights: Mapping[Inode, Right]
+    checksums: Mapping[BlobId, Checksums] = MappingProxyType({})
 
     def picked(self, places: Sequence[int]) -> Group:
-        return Group(self.nodes.picked(places), [self.hrefs[place] for place in places], self.locks, self.rights)
+        return self._replace(nodes=self.nodes.picked(places), hrefs=[self.hrefs[place] for place in places])
 
 
 Column = Callable[[Group], Iterable[str]]  # a string for each node
@@ -94,6 +97,15 @@ def _permissions(group: Group) -> Iterable[str]:
     return [permission_letters(group.rights[inode], is_collection=digest is None) for inode, digest in columns]
 
 
+def _checksums(group: Group) -> Iterable[str]:
+    """`SHA1:hex MD5:hex SHA256:hex`, as far as they are known; what ownCloud's clients compare comes first."""
+    for blob_id, digest in zip(group.nodes.blob_ids, group.nodes.digests, strict=True):
+        found = group.checksums.get(blob_id) if blob_id is not None else None
+        texts = [] if found is None else [f"SHA1:{found.sha1.hex()}", f"MD5:{found.md5.hex()}"]
+        texts.append(f"SHA256:{(digest or b'').hex()}")
+        yield f"<x:checksum>{' '.join(texts)}</x:checksum>"
+
+
 def _element(name: str, column: Column) -> Parts:
     return f"<D:{name}>", column, f"</D:{name}>"
 
@@ -127,6 +139,7 @@ _ASKED_OF_ALL: dict[PropertyName, Parts] = {
 }
 _ASKED_OF_FILES: dict[PropertyName, Parts] = {
     **_ASKED_OF_ALL,
+    **_owncloud("checksums", _checksums),
     **_owncloud("size", lambda group: map(str, group.nodes.sizes)),
 }
 _NEED_RIGHTS = frozenset({(DAV, PRIVILEGES), (OWNCLOUD, "permissions")})
@@ -183,7 +196,8 @@ class Plan:
     Attributes:
         needs_dead: dead properties can be part of the answer.
         needs_locks: lockdiscovery is part of the answer.
-        needs_rights: current-user-privilege-set is.
+        needs_rights: current-user-privilege-set is, or oc:permissions.
+        needs_checksums: oc:checksums is.
     """
 
     def __init__(self, asked: PropfindRequest, quota: Mapping[str, int] | None = None) -> None:
@@ -193,6 +207,7 @@ class Plan:
         is_all = asked.kind == "allprop"
         self.needs_locks = is_all or (DAV, LOCKDISCOVERY) in named
         self.needs_rights = not _NEED_RIGHTS.isdisjoint(named)
+        self.needs_checksums = (OWNCLOUD, "checksums") in named
         self.needs_dead = asked.kind != "prop" or any(name not in PROTECTED for name in named)
         values: dict[str, Parts] = {name: (f"<D:{name}>{value}</D:{name}>",) for name, value in (quota or {}).items()}
         self._files = self._kind_plan(_OF_FILES, _ASKED_OF_FILES, named)

@@ -20,9 +20,9 @@ from davsql.errors import (
     StoreBusy,
     StoreUnavailable,
 )
-from davsql.model import Guard, Inode, LockRequest, LockResult, Node, PropertyUpdate, PutResult
+from davsql.model import Checksums, Guard, Inode, LockRequest, LockResult, Node, PropertyUpdate, PutResult
 from davsql.paths import DavPath
-from davsql.store import access, assembly, blobs, locks, nodes, pins, preconditions, properties, quota, trees
+from davsql.store import access, assembly, blobs, checksums, locks, nodes, pins, preconditions, properties, quota, trees
 from davsql.store.assembly import Assembly
 from davsql.store.nodes import Chain, Content, Stamp
 from davsql.store.options import StoreOptions
@@ -59,6 +59,7 @@ class Incoming(NamedTuple):
     store: Callable[[WriteTx], Content]  # stores the bytes, or seals the staged ones
     base: bytes | None = None  # digest of the content that it changes, ABSENT if there must be none; None: any
     made_of: Inode | None = None  # the collection of the parts that it is made of, which goes with it
+    checksums: Checksums | None = None
 
 
 def put_file(
@@ -77,6 +78,8 @@ def put_file(
         assembly.end(tx, incoming.made_of)  # first: the parts are not to count beside the whole
     quota.require_room(tx, guard, chain.target, incoming.size)
     content, stamp = incoming.store(tx), Stamp(guard.principal, modified_at)
+    if incoming.checksums is not None:
+        checksums.keep_checksums(tx, content.blob_id, incoming.checksums)
     if chain.target is None:
         node = nodes.insert_node(tx, chain.parent.inode, target.name, content, stamp)
     else:

@@ -1,4 +1,4 @@
--- The whole schema of a davsql store, version 3. Times are nanoseconds since the Unix epoch.
+-- The whole schema of a davsql store, version 4. Times are nanoseconds since the Unix epoch.
 --
 -- Invariants (check.py has a query for each, under the same number):
 --   1  The root is inode 1: a collection, without parent, with an empty name.
@@ -114,6 +114,13 @@ CREATE TABLE blob_chunks (
 
 CREATE INDEX blob_chunks_chunk ON blob_chunks (chunk_id);
 
+-- Of content that came from clients which compare these; its SHA-256 is enough for everything else.
+CREATE TABLE checksums (
+  blob_id INTEGER PRIMARY KEY REFERENCES blobs (blob_id) ON DELETE CASCADE,
+  sha1 BLOB NOT NULL CHECK (length(sha1) = 20),
+  md5 BLOB NOT NULL CHECK (length(md5) = 16)
+) STRICT;
+
 CREATE TABLE uploads (
   upload_id INTEGER PRIMARY KEY AUTOINCREMENT,
   blob_id INTEGER NOT NULL UNIQUE REFERENCES blobs (blob_id),
@@ -175,6 +182,7 @@ CREATE INDEX locks_expires ON locks (expires_at);
 -- Nothing is looked up in these: they hold a second time what no digest, no refcount and no other index vouches for, so
 -- that PRAGMA integrity_check finds a bit that rots in either.
 CREATE INDEX nodes_mirror ON nodes (inode, sent_name, content_type, created_at, modified_at, owner);
+CREATE INDEX checksums_mirror ON checksums (blob_id, sha1, md5);
 CREATE INDEX properties_mirror ON properties (inode, namespace, name, xml);
 CREATE INDEX locks_mirror ON locks (lock_id, scope, is_depth_infinity, owner_xml, principal, timeout_s, created_at);
 

@@ -21,6 +21,8 @@ from davsql.counters import PerThread, UploadTally
 from davsql.errors import IsCollection, QuotaExceeded, StoreError
 from davsql.model import (
     NO_GUARD,
+    BlobId,
+    Checksums,
     DeadProperty,
     Guard,
     Inode,
@@ -39,6 +41,7 @@ from davsql.store import (
 from davsql.store import (
     assembly,
     blobs,
+    checksums,
     commands,
     gc,
     locks,
@@ -98,6 +101,10 @@ class Snapshot:
     def dead_properties(self, inodes: Sequence[Inode]) -> dict[Inode, list[DeadProperty]]:
         """The dead properties of these nodes; nodes without any are left out."""
         return properties.properties_of(self._tx, inodes)
+
+    def checksums(self, blob_ids: Sequence[BlobId | None]) -> dict[BlobId, Checksums]:
+        """The checksums of these blobs beside their SHA-256; blobs without any are left out."""
+        return checksums.checksums_of(self._tx, blob_ids)
 
     def has_locks(self) -> bool:
         """Whether there is any lock at all."""

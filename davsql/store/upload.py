@@ -21,7 +21,7 @@ from typing import NamedTuple, Self
 
 from davsql.counters import PerThread, UploadTally
 from davsql.errors import StoreError
-from davsql.model import NO_GUARD, BlobId, Guard, Inode, PutResult
+from davsql.model import NO_GUARD, BlobId, Checksums, Guard, Inode, PutResult
 from davsql.paths import DavPath
 from davsql.store import blobs, commands
 from davsql.store.assembly import Assembly
@@ -96,6 +96,7 @@ class Upload:
         self._pending: Pending[None] | None = None
         self._is_over = False
         self.size = 0
+        self.checksums: Checksums | None = None  # of the bytes, to be kept beside their SHA-256
 
     def __enter__(self) -> Self:
         return self
@@ -207,7 +208,7 @@ class Upload:
             As `commands.put_file`; StoreError.
         """
         store_content, size_bytes = self._finish(content_type)
-        incoming = commands.Incoming(self.size, store_content, base, made_of)
+        incoming = commands.Incoming(self.size, store_content, base, made_of, self.checksums)
 
         def command(tx: WriteTx) -> PutResult:
             return commands.put_file(tx, target, incoming, guard, self._options, modified_at=modified_at)

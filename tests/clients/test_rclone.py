@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -148,6 +149,13 @@ def test_sync__with_times_transfers_nothing_again(rclone: Program, store: Store,
     assert (again["transfers"], again["checks"], again["deletes"]) == (0, 200, 0)
     with store.snapshot() as view:
         assert view.descendants(ROOT_INODE, 1000) == before
+
+    checked = clever.succeed("check", source, "drive:many").err
+    assert "200 matching files" in checked
+    assert "hashes could not be checked" not in checked
+    put(store, "/many/d7/7.txt", b"content of x", modified_at=1_600_000_007 * 10**9)
+    server_side = clever.succeed("hashsum", "sha1", "drive:many/d7").out
+    assert f"{hashlib.sha1((source / 'd7' / '17.txt').read_bytes()).hexdigest()}  17.txt" in server_side  # noqa: S324
 
 
 def test_missing__is_said_so(rclone: Program, store: Store) -> None:

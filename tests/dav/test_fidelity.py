@@ -8,6 +8,7 @@ from base64 import b64encode
 
 import pytest
 
+from davsql.maintenance.gc import collect_garbage
 from davsql.store.store import Store
 from tests.dav.answers import DAV, only_response, proppatch_body, set_body
 from tests.http_client import Reply
@@ -184,3 +185,39 @@ def test_propfind__what_owncloud_clients_ask_for(server: LiveServer, store: Stor
         200: {f"{OC}fileid": str(folder.inode), f"{OC}id": str(folder.inode), f"{OC}permissions": "GDNVCK"},
         404: {f"{OC}size": None},
     }
+
+
+def checksums(server: LiveServer, path: str) -> str | None:
+    body = '<propfind xmlns="DAV:" xmlns:oc="http://owncloud.org/ns"><prop><oc:checksums/></prop></propfind>'
+    found = only_response(server.request("PROPFIND", path, body.encode(), {"Depth": "0"}))
+    return found[200][f"{OC}checksums"].findtext(f"{OC}checksum") if 200 in found else None
+
+
+def all_of(data: bytes) -> str:
+    names = ("sha1", "md5", "sha256")
+    return " ".join(f"{name.upper()}:{hashlib.new(name, data).hexdigest()}" for name in names)
+
+
+@pytest.mark.parametrize("data", [b"", DATA, LONG], ids=len)
+def test_checksums__are_kept_for_those_who_compare_them(server: LiveServer, store: Store, data: bytes) -> None:
+    assert server.request("PUT", "/plain", b"plain").status == 201
+    assert checksums(server, "/plain") == f"SHA256:{hashlib.sha256(b'plain').hexdigest()}"
+    assert server.request("PUT", "/a", data, {"X-OC-Mtime": str(TIME_S)}).status == 201
+    assert checksums(server, "/a") == all_of(data)
+    # They belong to the content: they go where it goes, and not where it has been.
+    server.request("COPY", "/a", None, {"Destination": "/b"})
+    server.request("PUT", "/a", b"other")
+    assert checksums(server, "/b") == all_of(data)
+    assert checksums(server, "/a") == f"SHA256:{hashlib.sha256(b'other').hexdigest()}"
+    md5 = {"OC-Checksum": f"MD5:{hashlib.md5(b'other').hexdigest()}"}  # noqa: S324
+    assert server.request("PUT", "/c", b"other", md5).status == 201
+    assert checksums(server, "/a") == all_of(b"other")  # equal files share their content
+    assert checksums(server, "/") is None
+
+
+def test_checksums__go_with_the_content(server: LiveServer, store: Store) -> None:
+    server.request("PUT", "/a", DATA, {"X-OC-Mtime": str(TIME_S)})
+    server.request("DELETE", "/a")
+    collect_garbage(store, grace_s=0, upload_expiry_s=0)
+    with store.read() as tx:
+        assert tx.value("SELECT count(*) FROM checksums") == 0

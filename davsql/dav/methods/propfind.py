@@ -16,7 +16,7 @@ from davsql.dav.request import Request
 from davsql.dav.responses import HttpError, Response
 from davsql.dav.xmlbody import PropfindRequest, parse_propfind, read_body
 from davsql.errors import NotFound
-from davsql.model import NO_NODES, DeadProperty, Inode, Lock, Node, Nodes
+from davsql.model import NO_NODES, BlobId, Checksums, DeadProperty, Inode, Lock, Node, Nodes
 from davsql.paths import DavPath, encoded_names, lookup_key
 
 if TYPE_CHECKING:
@@ -36,12 +36,18 @@ class _Page(NamedTuple):
     Attributes:
         locks: the content of lockdiscovery, of nodes that are covered by a lock.
         rights: what whoever asks may do with each, where that matters.
+        checksums: of the content of those that have any.
     """
 
     members: Nodes
     dead: Mapping[Inode, Sequence[DeadProperty]]
     locks: Mapping[Inode, str]
     rights: Mapping[Inode, Right]
+    checksums: Mapping[BlobId, Checksums]
+
+    def group(self, nodes: Nodes, hrefs: Sequence[str]) -> Group:
+        """Some of them, to be written."""
+        return Group(nodes, hrefs, self.locks, self.rights, self.checksums)
 
 
 def handle(request: Request) -> Response:
@@ -89,11 +95,13 @@ class _Listing:
             inodes = [inode for inode in inodes if Right.READ in rights[inode]]
         dead = view.dead_properties(inodes) if self._plan.needs_dead else {}
         locks = self._locks(view, members) if self._plan.needs_locks else {}
-        return _Page(members, dead, locks, rights)
+        blob_ids = [self.top.blob_id, *members.blob_ids]
+        checksums = view.checksums(blob_ids) if self._plan.needs_checksums else {}
+        return _Page(members, dead, locks, rights, checksums)
 
     def responses(self, page: _Page, *, is_paged: bool) -> Iterator[str]:
         """All responses in blocks; where there are further pages, each is a snapshot of its own."""
-        yield from self._plan.responses(Group(Nodes.of(self.top), [self._href], page.locks, page.rights), page.dead)
+        yield from self._plan.responses(page.group(Nodes.of(self.top), [self._href]), page.dead)
         yield from self._blocks(page)
         while is_paged and len(page.members) == PAGE_MEMBERS:
             after = lookup_key(page.members.names[-1])
@@ -105,7 +113,7 @@ class _Listing:
         prefixes: dict[Inode | None, str] = {self.top.inode: self._href}
         for start in range(0, len(page.members), BLOCK_MEMBERS):
             nodes = page.members.picked(slice(start, start + BLOCK_MEMBERS))
-            group = Group(nodes, _hrefs(nodes, prefixes), page.locks, page.rights)
+            group = page.group(nodes, _hrefs(nodes, prefixes))
             yield "".join(self._plan.responses(group, page.dead))
 
     def _rights(self, members: Nodes) -> dict[Inode, Right]:

@@ -36,5 +36,6 @@ def handle(request: Request) -> Response:
             raise IncompleteBody(f"{upload.size} bytes came, {expected} were announced")
         verification.require()
         content_type = accepted_content_type(request.header("Content-Type"))
+        upload.checksums = verification.checksums()
         result = upload.commit(request.path, content_type=content_type, guard=guard, modified_at=modified_at)
     return stored(result, modified_at)
