@@ -15,6 +15,7 @@ from wsgidav.mw.base_mw import BaseMiddleware
 from wsgidav.wsgidav_app import WsgiDAVApp
 
 from davsql.dav.access import OpenShare, ShareRules
+from davsql.dav.assets import asset_response
 from davsql.dav.authentication import GATE_KEY, Authentication
 from davsql.dav.cors import Cors
 from davsql.dav.destination import is_own_origin, split_target
@@ -89,12 +90,16 @@ def make_application(
 
 
 class ToProvider(BaseMiddleware):  # type: ignore[misc]  # WsgiDAV has no types
-    """The end of WsgiDAV's stack: a request that authentication let through goes to its provider, whatever its method.
+    """The end of WsgiDAV's stack: a request that authentication let through goes to its provider, whatever its method;
+    parts of the page for browsers belong to no provider.
 
     Stands where WsgiDAV's own handlers would.
     """
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        asset = asset_response(environ)
+        if asset is not None:
+            return deliver(asset, environ["REQUEST_METHOD"], start_response)
         provider: AnsweringProvider = environ["wsgidav.provider"]
         return provider.custom_request_handler(environ, start_response, None)
 

@@ -21,7 +21,7 @@ from davsql.dav.errors import as_http_error
 from davsql.dav.methods.options import CLASSES
 from davsql.dav.peer import PROXIED_KEY, is_private
 from davsql.dav.request import PRINCIPAL_KEY
-from davsql.dav.responses import HttpError
+from davsql.dav.responses import HttpError, Response, deliver
 from davsql.errors import LoginRefused, StoreError
 from davsql.model import Principal
 
@@ -42,6 +42,11 @@ _NOT_IN_THE_CLEAR = (
     "[accounts] allow_plain_http = true.)"
 )
 
+# Browsers have no way to forget a password but to be given another one that is accepted. SIGN_OUT accepts this name
+# only, which no account can have; everywhere else it means that nobody is logged in.
+SIGN_OUT = "signout"  # the query
+SIGNED_OUT = "-signed-out-"  # the name
+
 _NO_ACCOUNT = "The certificate that you show is of no account here, or of one that is disabled."
 
 
@@ -59,6 +64,8 @@ class Authentication(BaseMiddleware):  # type: ignore[misc]  # WsgiDAV has no ty
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """WSGI; HttpError or DavsqlError when the request is not let in."""
         try:
+            if environ.get("QUERY_STRING") == SIGN_OUT:
+                return _sign_out(environ, start_response)
             principal = self._principal(environ)
         except LoginRefused as error:
             refusal = as_http_error(error, None)
@@ -87,7 +94,10 @@ class Authentication(BaseMiddleware):  # type: ignore[misc]  # WsgiDAV has no ty
             raise LoginRefused("no credentials")
         principal = self._gate.recall(raw)
         if principal is None:
-            principal = self._gate.admit(parse_credentials(raw), raw, environ["REMOTE_ADDR"])
+            credentials = parse_credentials(raw)
+            if credentials.name == SIGNED_OUT:
+                raise LoginRefused("signed out")
+            principal = self._gate.admit(credentials, raw, environ["REMOTE_ADDR"])
         return principal
 
     def _certified(self, environ: dict[str, Any]) -> Principal:
@@ -96,6 +106,13 @@ class Authentication(BaseMiddleware):  # type: ignore[misc]  # WsgiDAV has no ty
             return self._gate.certified(_certified_names(environ), environ["REMOTE_ADDR"])
         except LoginRefused:
             raise HttpError(403, _NO_ACCOUNT) from None  # not 401: a password would change nothing
+
+
+def _sign_out(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+    """Make a browser that asks with SIGNED_OUT keep that instead of a password."""
+    if parse_credentials(environ.get("HTTP_AUTHORIZATION", "")).name != SIGNED_OUT:
+        raise LoginRefused("the password is to be forgotten")
+    return deliver(Response(200, [("Cache-Control", "no-store")]), environ["REQUEST_METHOD"], start_response)
 
 
 def parse_credentials(header: str) -> Credentials:

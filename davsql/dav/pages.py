@@ -1,51 +1,49 @@
-"""A plain page for people who open a collection in a browser: names, sizes, dates; no script, nothing from elsewhere.
+"""The page for people who open a collection in a browser.
 
-A page shows a bounded number of members and links to the next one, so it costs the same whatever the collection holds.
+As it is sent it shows names, sizes and dates, and works without script. Its modules (`browser/`) then turn it into
+more, by WebDAV. It shows a bounded number of members and links to the next ones, so it costs the same whatever the
+collection holds.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from collections.abc import Iterable, Sequence
+import secrets
+from collections.abc import Iterable, Mapping
 from html import escape
-from typing import NamedTuple
-from urllib.parse import parse_qs, quote
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
+from davsql.dav.assets import asset_url
 from davsql.dav.content import PRIVATE
 from davsql.dav.dates import iso_date
-from davsql.dav.request import Request
+from davsql.dav.request import Request, principal_of
 from davsql.dav.responses import Response
 from davsql.errors import NotFound
 from davsql.model import Node
-from davsql.paths import encoded_name, lookup_key
+from davsql.paths import ROOT, encoded_name, lookup_key
 
 PAGE_MEMBERS = 1000
 
-_STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;margin:2em auto;max-width:60em;padding:0 1em;color:#222;background:#fff}"
-    "table{border-collapse:collapse;width:100%}td,th{padding:.2em .6em;text-align:left}"
-    "td.n{text-align:right;white-space:nowrap}tr:hover{background:#f2f2f2}a{color:#0645ad;text-decoration:none}"
-    "@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}a{color:#8ab4f8}tr:hover{background:#2a2a2a}}"
-)
-_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+# By the nonce run our modules, and what they import. 'self' would let in what users stored on this origin.
 _POLICY = (
-    f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-_HEADERS = (
-    ("Content-Type", "text/html; charset=utf-8"),
-    *PRIVATE,
-    ("Content-Security-Policy", _POLICY),
-    ("Cache-Control", "no-cache"),
+    "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; img-src 'self'; "
+    "media-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _DOCUMENT = """\
 <!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{title}</title><style>{style}</style></head>
-<body><h1>{title}</h1>
-<table><tr><th>Name</th><th>Size</th><th>Modified</th></tr>
-{lines}</table></body></html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark"><title>{title}</title>
+<link rel="icon" href="{icons}"><link rel="stylesheet" href="{style}" nonce="{nonce}">
+<script type="module" src="{script}" nonce="{nonce}"></script></head>
+<body data-share="{share}" data-user="{user}" data-icons="{icons}">
+<header id="top"><nav id="crumbs" aria-label="Folders">{crumbs}</nav></header>
+<main><h1 class="unseen">{title}</h1>
+<table class="plain"><thead><tr><th>Name</th><th class="n">Size</th><th class="n">Modified (UTC)</th></tr></thead>
+<tbody>{lines}</tbody></table>
+{download}</main>
+</body></html>
 """
+_DOWNLOAD = '<p class="plain"><a href="?download=zip">Download everything here as a ZIP file</a></p>'
 
 
 class Row(NamedTuple):
@@ -57,13 +55,20 @@ class Row(NamedTuple):
     modified_at: int | None = None
 
 
+class Crumb(NamedTuple):
+    """A collection on the way to the one that is shown."""
+
+    href: str
+    text: str
+
+
 def collection_page(request: Request) -> Response:
     """One page of the members of the request's collection.
 
     Raises:
         NotFound: the collection has gone since it was looked at.
     """
-    after = _after(request)
+    after = request.query.get("after", [""])[0]
     with request.store.snapshot(request.access) as view:
         node = view.node(request.path)
         if node is None:
@@ -71,19 +76,43 @@ def collection_page(request: Request) -> Response:
         members = view.members(node.inode, after=after, limit=PAGE_MEMBERS)
     base = request.share.href(request.path, is_collection=True)
     rows = [_row(base, member) for member in members]
-    if after or request.path.names or request.share.mount:
-        rows.insert(0, Row(base if after else _parent_href(request), "../" if not after else "(from the beginning)"))
+    if after:
+        rows.insert(0, Row(base, "(from the beginning)"))
     if len(members) == PAGE_MEMBERS:
         rows.append(Row(f"{base}?after={quote(lookup_key(members.names[-1]), safe='')}", "(more)"))
-    title = request.share.name + str(request.path) if request.share.mount else str(request.path)
-    return page(title, rows)
+    return page(request.environ, _crumbs(request), rows, share=request.share.href(ROOT, is_collection=True))
 
 
-def page(title: str, rows: Iterable[Row]) -> Response:
-    """The whole document."""
-    lines = "".join(_line(row) for row in rows)
-    text = _DOCUMENT.format(title=escape(title), style=_STYLE, lines=lines)
-    return Response(200, list(_HEADERS), text.encode())
+def page(environ: Mapping[str, Any], crumbs: Iterable[Crumb], rows: Iterable[Row], *, share: str = "") -> Response:
+    """The whole document.
+
+    Args:
+        crumbs: the way to what is shown, below the root of the server.
+        share: the href of the share's root; "": the list of shares.
+    """
+    way = [Crumb("/", "Home"), *crumbs]
+    nonce = secrets.token_urlsafe(16)
+    is_basic = environ.get("HTTP_AUTHORIZATION", "")[:6].lower() == "basic "
+    text = _DOCUMENT.format(
+        title=escape("/" + "/".join(crumb.text for crumb in way[1:])),
+        share=escape(share),
+        user=escape(principal_of(environ).name or "") if is_basic else "",  # only a password can be forgotten
+        icons=escape(asset_url("icons.svg")),
+        style=escape(asset_url("page.css")),
+        script=escape(asset_url("app.js")),
+        crumbs=" ".join(f'<a href="{escape(crumb.href)}">{escape(crumb.text)}</a>' for crumb in way),
+        lines="".join(map(_line, rows)),
+        download=_DOWNLOAD if share else "",
+        nonce=nonce,
+    )
+    headers = [
+        ("Content-Type", "text/html; charset=utf-8"),
+        *PRIVATE,
+        ("Content-Security-Policy", _POLICY.format(nonce=nonce)),
+        ("Referrer-Policy", "same-origin"),
+        ("Cache-Control", "no-cache"),
+    ]
+    return Response(200, headers, text.encode())
 
 
 def _line(row: Row) -> str:
@@ -99,13 +128,11 @@ def _row(base: str, node: Node) -> Row:
     return Row(base + encoded_name(node.name), node.name, node.size, node.modified_at)
 
 
-def _parent_href(request: Request) -> str:
-    if request.path.is_root:
-        return "/"
-    return request.share.href(request.path.parent, is_collection=True)
-
-
-def _after(request: Request) -> str:
-    """The key after which the page begins, from the query."""
-    values: Sequence[str] = parse_qs(request.environ.get("QUERY_STRING", ""), max_num_fields=8).get("after", [""])
-    return values[0]
+def _crumbs(request: Request) -> list[Crumb]:
+    share, names = request.share, request.path.names
+    crumbs = [Crumb(share.href(ROOT, is_collection=True), share.name)] if share.mount else []
+    path = ROOT
+    for name in names:
+        path = path.child(name)
+        crumbs.append(Crumb(share.href(path, is_collection=True), name))
+    return crumbs

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import parse_qs
 
 from davsql.access import Access
 from davsql.dav.access import OpenShare, ShareRules
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from davsql.store.store import Store
 
 PRINCIPAL_KEY = "davsql.principal"  # environ key of the model.Principal that authentication found; absent: ANONYMOUS
+_QUERY_FIELDS_MAX = 1000
 
 OC_MTIME = "X-OC-Mtime"  # of ownCloud and Nextcloud; clients believe it only if the answer says `accepted`
 
@@ -124,6 +126,14 @@ class Request:
         if text is not None and modified_at is None:
             raise HttpError(400, f"{OC_MTIME} must be a time in seconds since 1970.")
         return modified_at
+
+    @property
+    def query(self) -> dict[str, list[str]]:
+        """The fields of the query; HttpError 400 when they are too many. It says nothing about which resource."""
+        try:
+            return parse_qs(self.environ.get("QUERY_STRING", ""), max_num_fields=_QUERY_FIELDS_MAX)
+        except ValueError:
+            raise HttpError(400, "The query has too many fields.") from None
 
     def refuse_body(self) -> None:
         """Refuse a body where the method has none: to ignore it could do other than what was asked.

@@ -50,7 +50,8 @@ class RootsProvider(AnsweringProvider):
             return self._propfind(Request(environ, self._shares[0], ROOT))
         if method in ("GET", "HEAD"):
             shares = self._seen(environ)
-            return page("/", [Row(share.href(ROOT, is_collection=True), f"{share.name}/") for share in shares])
+            rows = [Row(share.href(ROOT, is_collection=True), f"{share.name}/") for share in shares]
+            return page(environ, [], rows)
         raise HttpError(403, "Shares are made in the configuration of the server.")
 
     def allowed_methods(self, environ: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""GET and HEAD (RFC 9110 9.3.1, 9.3.2): files whole or in ranges, collections as a page."""
+"""GET and HEAD (RFC 9110 9.3.1, 9.3.2): files whole or in ranges, collections as a page or an archive."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import secrets
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from davsql.dav import pages
+from davsql.dav.archives import archive
 from davsql.dav.conditions import is_range_current, judge_read
 from davsql.dav.content import content_headers, content_type_of
 from davsql.dav.dates import http_date
 from davsql.dav.digests import repr_digest
+from davsql.dav.pages import collection_page
 from davsql.dav.ranges import Multipart, Span, parse_ranges
 from davsql.dav.request import Request
 from davsql.dav.responses import HttpError, Response
@@ -145,7 +146,8 @@ def _refusal(request: Request, node: Node) -> Response | None:
 
 
 def _collection(request: Request, node: Node) -> Response:
-    return _refusal(request, node) or pages.collection_page(request)
+    wants_archive = request.query.get("download") == ["zip"]
+    return _refusal(request, node) or (archive(request) if wants_archive else collection_page(request))
 
 
 def _require_state(request: Request) -> None:
