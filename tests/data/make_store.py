@@ -6,13 +6,14 @@ tests/store/test_migrate.py opens every such file, migrates it and looks for wha
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))  # run as a script, from anywhere
 
-from davsql.model import Guard, LockRequest, LockScope, PropertyUpdate  # noqa: E402
+from davsql.model import Checksums, Guard, LockRequest, LockScope, PropertyUpdate  # noqa: E402
 from davsql.paths import DavPath  # noqa: E402
 from davsql.store.blobs import CHUNK_BYTES  # noqa: E402
 from davsql.store.migrate import SCHEMA_VERSION  # noqa: E402
@@ -66,6 +67,7 @@ def fill(store: Store) -> None:
 def put(store: Store, path: str, data: bytes) -> None:
     with store.upload() as upload:
         upload.write(data)
+        upload.checksums = Checksums(hashlib.sha1(data).digest(), hashlib.md5(data).digest())  # noqa: S324  # what clients compare
         upload.commit(DavPath.from_text(path), content_type="application/octet-stream", modified_at=MTIME_NS)
 
 
