@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from email import message_from_string
 from email.policy import default as default_policy
 from pathlib import Path
@@ -116,7 +117,8 @@ def test_head__says_what_get_says(curl: Program, server: LiveServer, store: Stor
 
 
 def without_those_of_one_answer(headers: str) -> list[str]:
-    return [line for line in headers.splitlines() if not line.startswith(("Date:", "X-Request-ID:"))]
+    lines = [re.sub("'nonce-[^']*'", "'nonce'", line) for line in headers.splitlines()]
+    return [line for line in lines if not line.startswith(("Date:", "X-Request-ID:"))]
 
 
 def test_get__with_http_1_0(curl: Program, server: LiveServer, store: Store) -> None:
