@@ -89,9 +89,17 @@ def test_upload__given_up_midway_keeps_the_old_content(
     assert tree(store) == {"/big.bin": b"old"}
 
 
-def test_upload__of_a_part_is_refused(curl: Program, server: LiveServer, store: Store, big: Path) -> None:
+def test_upload__is_resumed_where_it_ended(curl: Program, server: LiveServer, store: Store, big: Path) -> None:
+    put(store, "/big.bin", BIG[:1000])
+    assert status(curl, "-C", "1000", "-T", big, f"{server.url}/big.bin") == 204
+    assert tree(store) == {"/big.bin": BIG}
+
+
+def test_upload__of_a_part_that_does_not_follow_is_refused(
+    curl: Program, server: LiveServer, store: Store, big: Path
+) -> None:
     put(store, "/big.bin", b"old")
-    assert status(curl, "-C", "1000", "-T", big, f"{server.url}/big.bin") == 400
+    assert status(curl, "-C", "1000", "-T", big, f"{server.url}/big.bin") == 416
     assert tree(store) == {"/big.bin": b"old"}
 
 
