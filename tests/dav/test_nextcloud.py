@@ -201,7 +201,7 @@ def test_upload__survives_a_restart(store: Store) -> None:
     with serving_shares({"/": store}, dav=OPTIONS) as server:
         send_parts(server, LARGE, CHUNK_BYTES)
     store.close()
-    with Store.open(store.file) as again, serving_shares({"/": again}, dav=OPTIONS) as server:
+    with Store.open(store.file, store.options) as again, serving_shares({"/": again}, dav=OPTIONS) as server:
         assert assemble(server, FILES + "/a").status == 201
         assert read(again, "/a") == LARGE
 
