@@ -18,6 +18,7 @@ def keep_memory_private() -> None:
         return
     import resource  # noqa: PLC0415  # not on Windows
 
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # The hard limit counts for nobody here; a process could not raise it again for a child that may dump.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
