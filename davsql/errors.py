@@ -190,6 +190,10 @@ class LockNotOwned(LockError):
     """The lock belongs to another principal."""
 
 
+class SyncTokenInvalid(StoreError):
+    """A sync-token leads nowhere any more: the client must ask for all there is (RFC 6578 3.2, valid-sync-token)."""
+
+
 class TooManyProperties(StoreError):
     """A limit on dead properties of one resource is reached (RFC 4918 11.5)."""
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from davsql.accounts.gate import Gate
     from davsql.store.store import Store
 
-_SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS", "PROPFIND"))
+_SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS", "PROPFIND", "REPORT"))
 
 # WsgiDAV's loggers only repeat what we answer or log ourselves; its errors are worth having.
 logging.getLogger("wsgidav").setLevel(logging.ERROR)

@@ -19,7 +19,7 @@ from davsql.requestid import current
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication
 
-READS = frozenset(("GET", "HEAD", "OPTIONS", "PROPFIND"))
+READS = frozenset(("GET", "HEAD", "OPTIONS", "PROPFIND", "REPORT"))
 WRITES = frozenset(METHODS) - READS
 
 NOBODY = (401, 429)  # nobody was let in; a login that failed is a row of its own

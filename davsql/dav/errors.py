@@ -50,6 +50,7 @@ RULES: dict[type[errors.DavsqlError], Rule] = {
     errors.LockConflict: Rule(423, "A lock is held that does not go with the new one.", "no-conflicting-lock"),
     errors.LockTokenMismatch: Rule(409, "No such lock covers this resource.", "lock-token-matches-request-uri"),
     errors.LockNotOwned: Rule(403, "The lock belongs to somebody else."),
+    errors.SyncTokenInvalid: Rule(403, "Ask without a sync-token for all there is.", "valid-sync-token"),
     errors.TooManyProperties: Rule(507, "The limit on properties of this resource is reached."),
     errors.TooManyLocks: Rule(507, "The limit on locks is reached."),
     errors.QuotaExceeded: Rule(507, "The quota is used up; nothing was changed.", "quota-not-exceeded"),

@@ -72,6 +72,12 @@ def response(href: str, propstats: str) -> str:
     return f"<D:response><D:href>{href}</D:href>{propstats}</D:response>"
 
 
+def response_status(href: str, status: int, condition: str | None = None) -> str:
+    """A status for one resource as a whole (RFC 4918 14.24)."""
+    error = "" if condition is None else f"<D:error><D:{condition}/></D:error>"
+    return f"<D:response><D:href>{href}</D:href><D:status>{status_line(status)}</D:status>{error}</D:response>"
+
+
 def empty_element(namespace: str, name: str) -> str:
     """The name of a property as an element without content."""
     if namespace == DAV:

@@ -65,6 +65,8 @@ SUPPORTED_LOCK = (
 DISPLAYNAME = "displayname"
 LOCKDISCOVERY = "lockdiscovery"
 PRIVILEGES = "current-user-privilege-set"  # RFC 3744 5.4
+SYNC_STATE = "sync-token"  # RFC 6578 4
+REPORTS = "supported-report-set"  # RFC 3253 3.1.5
 QUOTA = ("quota-available-bytes", "quota-used-bytes")
 LASTMODIFIED = "lastmodified"  # getlastmodified as rclone sets it, in unix seconds
 MICROSOFT = "urn:schemas-microsoft-com:"
@@ -128,7 +130,15 @@ _OF_FILES: dict[str, Parts] = {
     "getcontenttype": _element("getcontenttype", _content_types),
     "getetag": _element("getetag", lambda group: group.nodes.etags()),
 }
-_OF_COLLECTIONS: dict[str, Parts] = {"resourcetype": ("<D:resourcetype><D:collection/></D:resourcetype>",), **_SHARED}
+_OF_COLLECTIONS: dict[str, Parts] = {
+    "resourcetype": ("<D:resourcetype><D:collection/></D:resourcetype>",),
+    **_SHARED,
+}
+_SUPPORTED_REPORTS = (
+    f"<D:{REPORTS}><D:supported-report><D:report><D:sync-collection/></D:report></D:supported-report></D:{REPORTS}>"
+)
+# RFC 4331 3, 4; RFC 6578 4; RFC 3253 3.1.5: asked for by name.
+_NOT_IN_ALLPROP = (*QUOTA, SYNC_STATE, REPORTS)
 
 # For those who ask by name: no client expects them in allprop or propname.
 _ASKED_OF_ALL: dict[PropertyName, Parts] = {
@@ -145,7 +155,7 @@ _ASKED_OF_FILES: dict[PropertyName, Parts] = {
 _NEED_RIGHTS = frozenset({(DAV, PRIVILEGES), (OWNCLOUD, "permissions")})
 
 # RFC 4918 15: what clients cannot set. A display name is theirs to choose: set, it is kept as a dead property.
-_OF_DAV = frozenset({*_OF_FILES, LOCKDISCOVERY, PRIVILEGES, *QUOTA}) - {DISPLAYNAME}
+_OF_DAV = frozenset({*_OF_FILES, LOCKDISCOVERY, PRIVILEGES, REPORTS, SYNC_STATE, *QUOTA}) - {DISPLAYNAME}
 PROTECTED: frozenset[PropertyName] = frozenset({*((DAV, name) for name in _OF_DAV), *_ASKED_OF_FILES})
 _TEXT = re.compile(r"<[^>]*>\s*([^<]*?)\s*</")  # of a property without elements
 
@@ -200,8 +210,16 @@ class Plan:
         needs_checksums: oc:checksums is.
     """
 
-    def __init__(self, asked: PropfindRequest, quota: Mapping[str, int] | None = None) -> None:
-        """Args: quota: values of the quota properties; None: collections have none."""
+    def __init__(
+        self,
+        asked: PropfindRequest,
+        quota: Mapping[str, int] | None = None,
+        sync_token: Callable[[Inode], str] | None = None,
+    ) -> None:
+        """Args:
+        quota: values of the quota properties; None: collections have none.
+        sync_token: gives that of a collection; None: there are no reports.
+        """
         self.asked = asked
         named = dict.fromkeys(asked.names + asked.include)
         is_all = asked.kind == "allprop"
@@ -211,6 +229,9 @@ class Plan:
         self.needs_dead = asked.kind != "prop" or any(name not in PROTECTED for name in named)
         values: dict[str, Parts] = {name: (f"<D:{name}>{value}</D:{name}>",) for name, value in (quota or {}).items()}
         self._files = self._kind_plan(_OF_FILES, _ASKED_OF_FILES, named)
+        if sync_token is not None:
+            values[SYNC_STATE] = _element(SYNC_STATE, lambda group: map(sync_token, group.nodes.inodes))
+            values[REPORTS] = (_SUPPORTED_REPORTS,)
         self._collections = self._kind_plan({**_OF_COLLECTIONS, **values}, _ASKED_OF_ALL, named)
 
     def _kind_plan(
@@ -220,8 +241,7 @@ class Plan:
             names = (*own, LOCKDISCOVERY, PRIVILEGES)
             live: dict[PropertyName, Parts] = {(DAV, name): (f"<D:{name}/>",) for name in names}
             return _KindPlan(live, (), _response(live, ""))
-        # RFC 4331 3, 4: quota is not part of allprop.
-        wanted = [name for name in own if name not in QUOTA] if self.asked.kind == "allprop" else []
+        wanted = [name for name in own if name not in _NOT_IN_ALLPROP] if self.asked.kind == "allprop" else []
         wanted += [name for namespace, name in named if namespace == DAV and name in own and name not in wanted]
         live = {(DAV, name): own[name] for name in wanted}
         if self.needs_locks:
@@ -294,7 +314,7 @@ def _written(parts: Parts, group: Group) -> list[str]:
 
 
 @lru_cache(maxsize=256)
-def plan_without_quota(asked: PropfindRequest) -> Plan:
+def remembered_plan(asked: PropfindRequest) -> Plan:
     """The plan for what clients ask again and again."""
     return Plan(asked)
 
@@ -302,3 +322,10 @@ def plan_without_quota(asked: PropfindRequest) -> Plan:
 def asks_for_quota(asked: PropfindRequest) -> bool:
     """Whether the answer needs the values of quota properties."""
     return asked.kind == "propname" or any(ns == DAV and name in QUOTA for ns, name in asked.names + asked.include)
+
+
+def asks_for_sync(asked: PropfindRequest) -> bool:
+    """Whether the answer needs the values of the properties that syncing is about."""
+    return asked.kind == "propname" or any(
+        ns == DAV and name in (SYNC_STATE, REPORTS) for ns, name in asked.names + asked.include
+    )

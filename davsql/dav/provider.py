@@ -25,6 +25,7 @@ from davsql.dav.methods import (
     propfind,
     proppatch,
     put,
+    report,
     unlock,
 )
 from davsql.dav.request import Request, Share
@@ -54,6 +55,7 @@ METHODS: dict[str, Callable[[Request], Response]] = {
     "MOVE": copymove.handle_move,
     "PROPFIND": propfind.handle,
     "PROPPATCH": proppatch.handle,
+    "REPORT": report.handle,
     "LOCK": lock.handle,
     "UNLOCK": unlock.handle,
 }

@@ -11,7 +11,7 @@ from davsql.dav.conditions import parse_depth
 from davsql.dav.methods import options
 from davsql.dav.multistatus import escape, multistatus
 from davsql.dav.pages import Row, page
-from davsql.dav.properties import Group, plan_without_quota
+from davsql.dav.properties import Group, remembered_plan
 from davsql.dav.provider import METHODS, PATH_KEY, AnsweringProvider
 from davsql.dav.request import Request, Share
 from davsql.dav.responses import HttpError, Response
@@ -38,7 +38,7 @@ class RootsProvider(AnsweringProvider):
     def handle(self, environ: dict[str, Any]) -> Response:
         """List the shares; everything else is refused or missing."""
         method = environ["REQUEST_METHOD"]
-        if method not in METHODS:
+        if method not in METHODS or method == "REPORT":
             raise HttpError(405, f"{method} is not possible here.")
         if method == "OPTIONS":
             headers = [("Allow", self.allowed_methods(environ)), ("DAV", options.CLASSES), ("MS-Author-Via", "DAV")]
@@ -70,7 +70,7 @@ class RootsProvider(AnsweringProvider):
         depth = parse_depth(request, "infinity")
         if depth == "infinity":
             raise HttpError(403, "Ask with Depth: 0 or 1.", condition="propfind-finite-depth")  # RFC 4918 9.1
-        plan = plan_without_quota(parse_propfind(read_body(request)))
+        plan = remembered_plan(parse_propfind(read_body(request)))
         nodes, hrefs = [self._node], ["/"]
         if depth == "1":
             shares = self._seen(request.environ)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 from lxml import etree
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MAX_PROPERTIES = 256  # in one request
 MAX_NAME_CHARS = 16 * 1024  # of all names asked for together: each member of a listing may repeat them
 MAX_OWNER_BYTES = 4096  # each member of a locked tree repeats it
+MAX_DIGITS = 10
 REMEMBERED_BODY_BYTES = 4096
 
 DAV = "DAV:"
@@ -38,6 +39,15 @@ class PropfindRequest(NamedTuple):
     kind: Literal["allprop", "propname", "prop"]
     names: tuple[PropertyName, ...] = ()  # of prop
     include: tuple[PropertyName, ...] = ()  # with allprop
+
+
+class SyncBody(NamedTuple):
+    """What a sync-collection report asks for (RFC 6578 6.1)."""
+
+    token: str  # "": all there is
+    level: Literal["1", "infinite"] | None  # None: the Depth header says it, as in drafts of the RFC
+    limit: int | None
+    properties: PropfindRequest
 
 
 class LockInfo(NamedTuple):
@@ -79,6 +89,15 @@ def parse_propfind(body: bytes) -> PropfindRequest:
     if not body:
         return ALLPROP
     return _remembered_propfind(body) if len(body) <= REMEMBERED_BODY_BYTES else read_apart(_propfind, body)
+
+
+def parse_report(body: bytes) -> SyncBody:
+    """Parse the body of a REPORT (RFC 3253 3.6); sync-collection is the only one there is.
+
+    Raises:
+        HttpError: 400; 403 with supported-report.
+    """
+    return read_apart(_report, body)
 
 
 def parse_proppatch(body: bytes) -> list[PropertyUpdate]:
@@ -124,6 +143,32 @@ def _propfind(root: etree._Element) -> PropfindRequest:
     if kind.tag == "{DAV:}propname":
         return PropfindRequest("propname")
     return PropfindRequest("allprop", include=_names_in(root.findall("{DAV:}include")))
+
+
+def _report(root: etree._Element) -> SyncBody:
+    if root.tag != "{DAV:}sync-collection":
+        raise unknown_report()
+    level, limit = _text_in(root, "{DAV:}sync-level"), _text_in(root, "{DAV:}limit/{DAV:}nresults")
+    if level not in (None, "1", "infinite"):
+        raise bad_body("sync-level must be 1 or infinite")
+    if limit is not None and not (limit.isascii() and limit.isdecimal() and len(limit) < MAX_DIGITS and int(limit)):
+        raise bad_body("nresults must be a number above 0")
+    token = _text_in(root, "{DAV:}sync-token")
+    if token is None:
+        raise bad_body("sync-collection must hold a sync-token, an empty one to begin with")
+    names = PropfindRequest("prop", _names_in(root.findall("{DAV:}prop")))
+    return SyncBody(token, cast('Literal["1", "infinite"] | None', level), None if limit is None else int(limit), names)
+
+
+def _text_in(root: etree._Element, path: str) -> str | None:
+    """The text of an element; None when it is not there."""
+    found = root.find(path)
+    return None if found is None else (found.text or "").strip()
+
+
+def unknown_report() -> HttpError:
+    """The error for a report that there is not (RFC 3253 3.6)."""
+    return HttpError(403, "The only report is sync-collection, of collections.", condition="supported-report")
 
 
 def _proppatch(root: etree._Element) -> list[PropertyUpdate]:

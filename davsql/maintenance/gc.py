@@ -9,12 +9,16 @@ import time
 from collections.abc import Callable
 
 from davsql.store import gc
+from davsql.store.journal import STEP_ROWS as STEP_CHANGES
+from davsql.store.journal import remove_old_changes
 from davsql.store.pins import end_stale_pins
 from davsql.store.store import Store
 from davsql.store.transaction import WriteTx
 
 STEP_ROWS = 500  # of the tree in one command: a few milliseconds of the writer
 PIN_EXPIRY_NS = 3600 * 10**9  # holders touch their pins every minute
+JOURNAL_DAYS = 30.0  # what is told of to clients that ask for changes
+DAY_NS = 24 * 3600 * 10**9
 STEP_CHUNKS = 32  # up to 8 MiB of freed pages in one command
 
 
@@ -23,6 +27,7 @@ def collect_garbage(
     *,
     grace_s: float,
     upload_expiry_s: float,
+    journal_days: float = JOURNAL_DAYS,
     is_cancelled: Callable[[], bool] = lambda: False,
 ) -> int:
     """Remove what nothing refers to any more.
@@ -31,6 +36,7 @@ def collect_garbage(
         grace_s: orphaned blobs stay for so long, for downloads that have resolved them and not yet pinned them, and
             for those of other processes.
         upload_expiry_s: uploads without new bytes for so long are given up.
+        journal_days: older entries of the journal of changes go; clients that ask less often begin again.
         is_cancelled: asked between steps.
 
     Returns:
@@ -48,6 +54,7 @@ def collect_garbage(
         lambda tx: gc.remove_detached(tx, STEP_ROWS),
         remove_blobs,
         lambda tx: gc.remove_orphaned_chunks(tx, STEP_CHUNKS),
+        lambda tx: remove_old_changes(tx, tx.now - int(journal_days * DAY_NS), STEP_CHANGES),
     )
     total = 0
     for step in steps:

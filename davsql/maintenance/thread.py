@@ -15,7 +15,7 @@ from datetime import datetime
 
 from davsql.errors import StoreBusy, StoreError
 from davsql.maintenance import tasks
-from davsql.maintenance.gc import collect_garbage
+from davsql.maintenance.gc import JOURNAL_DAYS, collect_garbage
 from davsql.maintenance.sole import sole_keeper
 from davsql.maintenance.tasks import Task, run_task
 from davsql.store.records import task_records
@@ -36,6 +36,7 @@ class MaintenanceOptions:
     gc_interval_s: float = 60.0
     gc_grace_s: float = 300.0  # how long content that nothing refers to is kept for downloads that still read it
     upload_expiry_s: float = 24 * 3600.0  # uploads that got no bytes for so long are given up
+    journal_days: float = JOURNAL_DAYS  # how long a client that syncs may be away without beginning again
     keep_free_mb: int = 64  # free pages kept in the file; more are given back to the file system
     vacuum_window: str = ""  # "HH:MM-HH:MM", local time: when a full VACUUM may stop writers; "" for never
     integrity_interval_days: float = 7.0
@@ -117,6 +118,7 @@ class Maintenance:
             self._store,
             grace_s=self._options.gc_grace_s,
             upload_expiry_s=self._options.upload_expiry_s,
+            journal_days=self._options.journal_days,
             is_cancelled=self._stopping.is_set,
         )
         if removed:

@@ -203,6 +203,27 @@ RULES = (
         WHERE coalesce(u.nodes, 0) <> coalesce(c.nodes, 0) OR coalesce(u.bytes, 0) <> coalesce(c.bytes, 0)
         """,
     ),
+    Rule(
+        18,
+        "the journal of changes is empty",
+        "SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM changes)",
+    ),
+    Rule(
+        18,
+        "the journal of changes lacks {0} entries of those from {1} to {2}",
+        """
+        SELECT max(change_id) - min(change_id) + 1 - count(*), min(change_id), max(change_id) FROM changes
+        HAVING max(change_id) - min(change_id) + 1 <> count(*)
+        """,
+    ),
+    Rule(
+        18,
+        "change {0} is of node {1}, which there never was",
+        """
+        SELECT change_id, inode FROM changes
+        WHERE inode NOT BETWEEN 1 AND coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'nodes'), 0)
+        """,
+    ),
     Rule(14, "foreign key: {0} row {1} refers to nothing in {2}", "SELECT * FROM pragma_foreign_key_check"),
 )
 

@@ -17,7 +17,7 @@ import apsw
 from davsql.errors import NotAStore, StoreDamaged, StoreVersionError
 from davsql.store.transaction import translated
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 GET_META = "SELECT value FROM meta WHERE key = ?"
 SET_META = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from davsql.access import Access
 from davsql.errors import PreconditionFailed
 from davsql.model import Anything, EntityTag, Guard, IfTarget, Node, StateCondition, StateList
+from davsql.store import sync
 from davsql.store.access import seen
 from davsql.store.locks import NS_PER_S, locks_covering
 from davsql.store.nodes import Chain, resolve
@@ -72,4 +73,6 @@ def _is_true(tx: ReadTx, about: Chain | None, condition: StateCondition, access:
         return False
     if condition.etag is not None:
         return _matches((condition.etag,), about, seen(about, access), weakly=False)
+    if condition.token is not None and condition.token.startswith(sync.PREFIX):
+        return seen(about, access) is not None and sync.is_unchanged(tx, about, condition.token, access)
     return any(lock.token == condition.token for lock in locks_covering(tx, about))

@@ -20,7 +20,7 @@ import davsql.store
 
 # Tables that grow with what users store; the others hold a few rows.
 LARGE_TABLES = frozenset(
-    ("nodes", "blobs", "chunks", "chunk_data", "blob_chunks", "properties", "locks", "uploads", "pins")
+    ("nodes", "blobs", "chunks", "chunk_data", "blob_chunks", "properties", "locks", "uploads", "pins", "changes")
 )
 
 # These indexes hold only what waits for GC.

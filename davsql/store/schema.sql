@@ -1,4 +1,4 @@
--- The whole schema of a davsql store, version 4. Times are nanoseconds since the Unix epoch.
+-- The whole schema of a davsql store, version 5. Times are nanoseconds since the Unix epoch.
 --
 -- Invariants (check.py has a query for each, under the same number):
 --   1  The root is inode 1: a collection, without parent, with an empty name.
@@ -20,6 +20,7 @@
 --  16  The definitions in sqlite_schema are the ones below.
 --  17  usage has, for each owner, how many nodes with a parent are his, and the sizes of their contents together. Tops of
 --      deleted trees thus count no more, their members until GC reaches them.
+--  18  The journal of changes is never empty and has no gaps, and knows of no inode that was never used.
 
 -- Views come before tables: where the last of both is a view, PRAGMA integrity_check passes over the free list and over
 -- lost pages (its list of roots then begins with 0, which means a part of the file; a test knows).
@@ -154,6 +155,20 @@ CREATE TABLE tasks (
   CHECK ((finished_at IS NULL) = (outcome IS NULL))
 ) STRICT, WITHOUT ROWID;
 
+-- What happened to the tree, for clients that keep a copy of it (sync.py). Written by triggers alone; maintenance takes
+-- away the oldest entries and never the newest, so no number is given twice. A token of a client names an entry by
+-- change_id and changed_at: a store that was restored, or lost its last commits, has other entries under these numbers.
+-- A tree that is moved or deleted is one entry, that of its top.
+CREATE TABLE changes (
+  change_id INTEGER PRIMARY KEY,
+  changed_at INTEGER NOT NULL,  -- the digits below the millisecond are random
+  inode INTEGER NOT NULL,
+  node_type INTEGER NOT NULL,
+  has_arrived INTEGER NOT NULL, -- 1: it was made, or put where it is
+  old_parent INTEGER,           -- the place that it left; NULL: none
+  old_name TEXT                 -- as sent
+) STRICT;
+
 CREATE TABLE properties (
   property_id INTEGER PRIMARY KEY,
   inode INTEGER NOT NULL REFERENCES nodes (inode) ON DELETE CASCADE,
@@ -262,4 +277,40 @@ BEGIN
   SELECT new.owner, 1, coalesce((SELECT size FROM blobs WHERE blob_id = new.blob_id), 0)
   WHERE new.parent_inode IS NOT NULL
   ON CONFLICT (owner) DO UPDATE SET nodes = nodes + 1, bytes = bytes + excluded.bytes;
+END;
+
+-- Changes are noted here and nowhere else.
+
+CREATE TRIGGER changes_insert AFTER INSERT ON nodes BEGIN
+  INSERT INTO changes (changed_at, inode, node_type, has_arrived)
+  VALUES (
+    CAST(unixepoch('subsec') * 1000 AS INTEGER) * 1000000 + abs(random() % 1000000),
+    new.inode, new.node_type, 1
+  );
+END;
+
+-- Not for the members of a deleted tree, which GC detaches from its top.
+CREATE TRIGGER changes_place AFTER UPDATE OF parent_inode, name, sent_name ON nodes
+WHEN old.parent_inode IS NULL OR old.parent_inode = 1
+  OR (SELECT parent_inode FROM nodes WHERE inode = old.parent_inode) IS NOT NULL
+BEGIN
+  INSERT INTO changes (changed_at, inode, node_type, has_arrived, old_parent, old_name)
+  VALUES (
+    CAST(unixepoch('subsec') * 1000 AS INTEGER) * 1000000 + abs(random() % 1000000),
+    new.inode, new.node_type, new.parent_inode IS NOT NULL,
+    old.parent_inode, CASE WHEN old.parent_inode IS NOT NULL THEN coalesce(old.sent_name, old.name) END
+  );
+END;
+
+-- Not for the time of a collection, which every new member changes.
+CREATE TRIGGER changes_content AFTER UPDATE OF blob_id, content_type, modified_at ON nodes
+WHEN new.node_type = 2 AND (
+  old.blob_id IS NOT new.blob_id OR old.content_type IS NOT new.content_type OR old.modified_at <> new.modified_at
+)
+BEGIN
+  INSERT INTO changes (changed_at, inode, node_type, has_arrived)
+  VALUES (
+    CAST(unixepoch('subsec') * 1000 AS INTEGER) * 1000000 + abs(random() % 1000000),
+    new.inode, new.node_type, 0
+  );
 END;

@@ -53,6 +53,7 @@ from davsql.store import (
     quota,
     readers,
     replication,
+    sync,
     trees,
     writer,
 )
@@ -67,6 +68,7 @@ from davsql.store.quota import Space
 from davsql.store.records import finish_task
 from davsql.store.room import MIB
 from davsql.store.stats import Stats, collect
+from davsql.store.sync import SyncAnswer, SyncRequest
 from davsql.store.transaction import ReadTx, WriteTx, translated
 from davsql.store.upgrade import upgrade
 from davsql.store.upload import Beginnings, Upload
@@ -121,6 +123,14 @@ class Snapshot:
     def state_holds(self, path: DavPath, lists: Sequence[StateList]) -> bool:
         """Whether an If header holds for a request to `path` (RFC 4918 10.4.3)."""
         return preconditions.state_holds(self._tx, nodes.resolve(self._tx, path), lists, self._access)
+
+    def changes_since(self, path: DavPath, asked: SyncRequest) -> SyncAnswer:
+        """See sync.changes_since; `path` is that of a collection of this snapshot."""
+        return sync.changes_since(self._tx, nodes.resolve(self._tx, path), asked, self._access)
+
+    def sync_tokens(self) -> Callable[[Inode], str]:
+        """Gives the token of any collection as it is now."""
+        return sync.Tokens(self._tx, self._access).current
 
     def path_of(self, inode: Inode) -> DavPath:
         """The path of a node of this snapshot."""

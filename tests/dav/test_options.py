@@ -29,8 +29,8 @@ def test_options__allows_what_the_resource_can(server: LiveServer) -> None:
     server.request("MKCOL", "/c")
     assert allowed(server, "/no") == {"OPTIONS", "PUT", "MKCOL", "LOCK"}
     everywhere = {"OPTIONS", "GET", "HEAD", "PROPFIND", "PROPPATCH", "COPY", "LOCK", "UNLOCK"}
-    assert allowed(server, "/") == everywhere
-    assert allowed(server, "/c") == everywhere | {"DELETE", "MOVE"}
+    assert allowed(server, "/") == everywhere | {"REPORT"}
+    assert allowed(server, "/c") == everywhere | {"DELETE", "MOVE", "REPORT"}
     assert allowed(server, "/a") == everywhere | {"DELETE", "MOVE", "PUT", "PATCH"}
 
 
@@ -47,7 +47,7 @@ def test_options__a_read_only_share_allows_reading(tmp_path: Path) -> None:
     with Store.open(file, create=True) as store:
         store.make_collection(DavPath(("c",)))
     with Store.open(file, StoreOptions(read_only=True)) as store, serving_shares({"/": store}) as server:
-        assert allowed(server, "/c") == {"OPTIONS", "GET", "HEAD", "PROPFIND"}
+        assert allowed(server, "/c") == {"OPTIONS", "GET", "HEAD", "PROPFIND", "REPORT"}
         assert server.request("OPTIONS", "/c").header("DAV") == "1, 3"
         assert server.request("PUT", "/a", b"x").status == 403
         assert server.request("MKCOL", "/d").status == 403

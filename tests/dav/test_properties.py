@@ -11,7 +11,7 @@ from lxml import etree
 from davsql.dav.content import content_type_of
 from davsql.dav.dates import http_date, iso_date
 from davsql.dav.multistatus import MULTISTATUS_CLOSE, MULTISTATUS_OPEN
-from davsql.dav.properties import Group, Plan, asks_for_quota, is_settable, plan_without_quota
+from davsql.dav.properties import Group, Plan, asks_for_quota, is_settable, remembered_plan
 from davsql.dav.xmlbody import ALLPROP, PropertyName, PropfindRequest
 from davsql.model import BlobId, DeadProperty, Inode, Node, Nodes, NodeType
 from davsql.paths import encoded_names
@@ -198,7 +198,7 @@ def test_plan__gives_the_values_of_any_file(node: Node) -> None:
 def test_plan__asks_the_store_only_for_what_it_needs(
     asked: PropfindRequest, needs_dead: bool, needs_locks: bool, needs_quota: bool
 ) -> None:
-    plan = plan_without_quota(asked)
+    plan = remembered_plan(asked)
     assert (plan.needs_dead, plan.needs_locks, asks_for_quota(asked)) == (needs_dead, needs_locks, needs_quota)
 
 

@@ -118,6 +118,9 @@ BROKEN: list[tuple[int, str, Break]] = [
     (17, "too few bytes", "UPDATE usage SET bytes = bytes - 1"),
     (17, "too many nodes", "UPDATE usage SET nodes = nodes + 1"),
     (17, "another's node", "DROP TRIGGER usage_update; UPDATE nodes SET owner = 'eve' WHERE inode = 2"),
+    (18, "no journal", "DELETE FROM changes"),
+    (18, "an entry gone", "DELETE FROM changes WHERE change_id = 3"),
+    (18, "a change of nothing", "UPDATE changes SET inode = 999 WHERE change_id = 3"),
 ]
 
 

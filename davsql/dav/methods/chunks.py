@@ -17,7 +17,7 @@ from davsql.dav.conditions import parse_depth, parse_overwrite
 from davsql.dav.destination import parse_destination
 from davsql.dav.digests import verification_of
 from davsql.dav.multistatus import escape, multistatus
-from davsql.dav.properties import Group, plan_without_quota
+from davsql.dav.properties import Group, remembered_plan
 from davsql.dav.request import Request, Share
 from davsql.dav.responses import HttpError, Response
 from davsql.dav.xmlbody import parse_propfind, read_body
@@ -119,7 +119,7 @@ def _list(request: Request, assembly: Assembly) -> Response:
     """What is there already, for who goes on after an interruption."""
     if parse_depth(request, "1") == "infinity":
         raise HttpError(403, "Ask with Depth: 0 or 1.", condition="propfind-finite-depth")
-    plan = plan_without_quota(parse_propfind(read_body(request)))
+    plan = remembered_plan(parse_propfind(read_body(request)))
     top, parts = request.store.parts(assembly)
     inside = parts if parse_depth(request, "1") == "1" else []
     node = request.store.node(ROOT)._replace(inode=top, name=assembly.name)

@@ -15,8 +15,8 @@ CLASSES_READ_ONLY = "1, 3"  # Finder mounts read-only what has no class 2
 
 _READ = ("OPTIONS", "GET", "HEAD", "PROPFIND")
 _FILE = (*_READ, "PUT", "PATCH", "DELETE", "COPY", "MOVE", "PROPPATCH", "LOCK", "UNLOCK")
-_COLLECTION = (*_READ, "DELETE", "COPY", "MOVE", "PROPPATCH", "LOCK", "UNLOCK")
-_ROOT = (*_READ, "COPY", "PROPPATCH", "LOCK", "UNLOCK")
+_COLLECTION = (*_READ, "REPORT", "DELETE", "COPY", "MOVE", "PROPPATCH", "LOCK", "UNLOCK")
+_ROOT = (*_READ, "REPORT", "COPY", "PROPPATCH", "LOCK", "UNLOCK")
 _UNMAPPED = ("OPTIONS", "PUT", "MKCOL", "LOCK")
 
 _NEEDED = {
@@ -55,6 +55,6 @@ def allowed_methods(request: Request) -> str:
     else:
         methods = _ROOT if request.path.is_root else _COLLECTION
     if not _is_writable(request):
-        return ", ".join(name for name in methods if name in _READ)
+        return ", ".join(name for name in methods if name in (*_READ, "REPORT"))
     rights = request.access.rights(request.path)
     return ", ".join(name for name in methods if _NEEDED.get(name, Right.NONE) in rights)

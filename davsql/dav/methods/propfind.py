@@ -11,7 +11,7 @@ from davsql.access import Right
 from davsql.dav import multistatus
 from davsql.dav.conditions import parse_depth
 from davsql.dav.multistatus import escape
-from davsql.dav.properties import QUOTA, Group, Plan, asks_for_quota, plan_without_quota
+from davsql.dav.properties import QUOTA, Group, Plan, asks_for_quota, asks_for_sync, remembered_plan
 from davsql.dav.request import Request
 from davsql.dav.responses import HttpError, Response
 from davsql.dav.xmlbody import PropfindRequest, parse_propfind, read_body
@@ -59,9 +59,9 @@ def handle(request: Request) -> Response:
     """
     depth = parse_depth(request, "infinity")
     asked = parse_propfind(read_body(request))
-    plan = _plan_for(request, asked)
+    plan = plan_for(request, asked)
     with request.store.snapshot(request.access) as view:
-        listing = _Listing(request, plan, _top(request, view))
+        listing = _Listing(request, plan, top_of(request, view))
         if depth == "0" or not listing.top.is_collection:
             first = listing.page(view, NO_NODES)
         elif depth == "1":
@@ -175,7 +175,13 @@ def _hrefs(nodes: Nodes, prefixes: dict[Inode | None, str]) -> list[str]:
     return [prefixes[parent] + name for parent, name in zip(nodes.parent_inodes, names, strict=True)]
 
 
-def _top(request: Request, view: Snapshot) -> Node:
+def top_of(request: Request, view: Snapshot) -> Node:
+    """The node of the request, whose If header holds.
+
+    Raises:
+        HttpError: 412.
+        NotFound.
+    """
     node = view.node(request.path)
     if node is None:
         raise NotFound(f"{request.path} does not exist")
@@ -194,10 +200,16 @@ def _bounded_tree(request: Request, view: Snapshot, top: Node) -> Nodes:
     return tree
 
 
-def _plan_for(request: Request, asked: PropfindRequest) -> Plan:
+def plan_for(request: Request, asked: PropfindRequest) -> Plan:
+    """How to answer whoever asks for these properties here."""
     agent = request.header("User-Agent") or ""
     is_slowed = not request.share.options.macos_quota and any(name in agent for name in _AGENTS_WITHOUT_QUOTA)
-    if is_slowed or not asks_for_quota(asked):
-        return plan_without_quota(asked)
+    has_quota = asks_for_quota(asked) and not is_slowed
+    if not has_quota and not asks_for_sync(asked):
+        return remembered_plan(asked)
+    with request.store.snapshot(request.access) as view:  # before the listing: what comes in between is told again
+        sync_token = view.sync_tokens()
+    if not has_quota:
+        return Plan(asked, None, sync_token)
     space = request.store.space(request.guard)
-    return Plan(asked, dict(zip(QUOTA, (space.available_bytes, space.used_bytes), strict=True)))
+    return Plan(asked, dict(zip(QUOTA, (space.available_bytes, space.used_bytes), strict=True)), sync_token)
