@@ -24,7 +24,8 @@ from davsql.dav.responses import HttpError, Response
 from davsql.errors import IsCollection, NotFound
 from davsql.model import Inode, Node
 from davsql.paths import DavPath, checked_name
-from davsql.store.store import Snapshot, Store
+from davsql.store.snapshot import Snapshot
+from davsql.store.store import Store
 
 ENTRIES_MAX = 50_000
 

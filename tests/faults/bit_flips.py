@@ -30,7 +30,8 @@ from davsql.maintenance.tasks import IncrementalVacuum, IntegrityCheck, Scrub
 from davsql.model import ROOT_INODE, LockRequest, LockScope, PropertyUpdate
 from davsql.store.check import check
 from davsql.store.options import StoreOptions
-from davsql.store.store import Snapshot, Store
+from davsql.store.snapshot import Snapshot
+from davsql.store.store import Store
 from tests.faults.disk import MEMORY
 from tests.store_steps import at, mkcol, put
 

@@ -11,7 +11,8 @@ from unittest.mock import patch
 
 from davsql.model import ROOT_INODE, LockRequest, LockScope, Node, PropertyUpdate
 from davsql.paths import DavPath
-from davsql.store.store import Snapshot, Store
+from davsql.store.snapshot import Snapshot
+from davsql.store.store import Store
 from tests.store_steps import NODES_MAX, at, put
 
 MARK = ("urn:test", "mark")

@@ -20,7 +20,7 @@ from davsql.model import NO_NODES, BlobId, Checksums, DeadProperty, Inode, Lock,
 from davsql.paths import DavPath, encoded_names, lookup_key
 
 if TYPE_CHECKING:
-    from davsql.store.store import Snapshot
+    from davsql.store.snapshot import Snapshot
 
 PAGE_MEMBERS = 10_000  # of one snapshot
 BLOCK_MEMBERS = 500  # written as one piece

@@ -19,7 +19,7 @@ from davsql.model import Inode
 from davsql.store.sync import SyncAnswer, SyncRequest
 
 if TYPE_CHECKING:
-    from davsql.store.store import Snapshot
+    from davsql.store.snapshot import Snapshot
 
 
 def handle(request: Request) -> Response:
