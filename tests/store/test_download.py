@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 
 import apsw
@@ -143,8 +144,13 @@ def test_download__lets_the_wal_start_over(store: Store) -> None:
     put(store, "/f", LARGE)
     with store.open_download(at("/f")) as download:
         next(chunks := download.chunks())
+        deadline = time.monotonic() + 10
+        while store.vitals().readers_in_use and time.monotonic() < deadline:  # what is read ahead is not there yet
+            time.sleep(0.001)
         put(store, "/g", b"x")
-        pages, done = store.checkpoint()
+        while (counts := store.checkpoint())[0] != counts[1] and time.monotonic() < deadline:
+            time.sleep(0.001)
+        pages, done = counts
         assert pages == done > 0
         assert next(chunks)
 
