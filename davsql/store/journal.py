@@ -66,9 +66,11 @@ WHERE change_id > :after AND change_id <= :until ORDER BY change_id LIMIT :limit
 """
 
 
-def changes_between(tx: ReadTx, after: int, until: int) -> Iterator[list[Change]]:
-    """The entries above `after` up to `until`, in their order and in batches."""
-    while rows := tx.rows(NEXT_CHANGES, {"after": after, "until": until, "limit": STEP_ROWS}):
+def changes_between(tx: ReadTx, after: int, until: int, wanted: int) -> Iterator[list[Change]]:
+    """The entries above `after` up to `until`, in their order and in batches: small ones first, for about `wanted`."""
+    limit = min(wanted, STEP_ROWS)
+    while rows := tx.rows(NEXT_CHANGES, {"after": after, "until": until, "limit": limit}):
+        limit = min(2 * limit, STEP_ROWS)
         yield [Change._make(row) for row in rows]
         if rows[-1][0] <= after:
             raise StoreDamaged("the journal of changes is out of order; run `davsql check` and restore a backup")

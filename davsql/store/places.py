@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from davsql.errors import StoreDamaged
 from davsql.model import ROOT_INODE, Inode, NodeType
@@ -55,6 +55,13 @@ class Places:
         """Whether a node is the collection, or lies below it."""
         self._walk(inode)
         return self._below[inode]
+
+    def is_below(self, inode: Inode, tops: Collection[Inode]) -> bool:
+        """Whether a node, which has a path, lies below one of these."""
+        at = self.parent(inode)
+        while at is not None and at not in tops:
+            at = self.parent(at)
+        return at is not None
 
     def is_collection(self, inode: Inode) -> bool:
         """Of a node that there is."""

@@ -14,6 +14,7 @@ from davsql.store import sync
 from davsql.store.access import seen
 from davsql.store.locks import NS_PER_S, locks_covering
 from davsql.store.nodes import Chain, resolve
+from davsql.store.sync_tokens import PREFIX
 from davsql.store.transaction import ReadTx
 
 
@@ -73,6 +74,6 @@ def _is_true(tx: ReadTx, about: Chain | None, condition: StateCondition, access:
         return False
     if condition.etag is not None:
         return _matches((condition.etag,), about, seen(about, access), weakly=False)
-    if condition.token is not None and condition.token.startswith(sync.PREFIX):
+    if condition.token is not None and condition.token.startswith(PREFIX):
         return seen(about, access) is not None and sync.is_unchanged(tx, about, condition.token, access)
     return any(lock.token == condition.token for lock in locks_covering(tx, about))

@@ -10,6 +10,7 @@ from davsql.paths import DavPath
 from davsql.store import access as rights
 from davsql.store import checksums, locks, nodes, preconditions, properties, sync
 from davsql.store.sync import SyncAnswer, SyncRequest
+from davsql.store.sync_tokens import Tokens
 from davsql.store.transaction import ReadTx
 
 
@@ -63,7 +64,7 @@ class Snapshot:
 
     def sync_tokens(self) -> Callable[[Inode], str]:
         """Gives the token of any collection as it is now."""
-        return sync.Tokens(self._tx, self._access).current
+        return Tokens(self._tx, self._access).current
 
     def path_of(self, inode: Inode) -> DavPath:
         """The path of a node of this snapshot."""

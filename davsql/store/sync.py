@@ -5,15 +5,14 @@ place is free. What happened after the window comes with later windows, which sa
 until nothing is left has the tree as it is, whatever happens between its requests.
 
 Rule 1: a token names an entry of the journal, the collection, and what may be read there. Of clients nothing is kept.
-Rule 2: removals are told first; then what changed, by inode, so that the next page knows where to go on.
+Rule 2: removals are told first; then single nodes, by inode; then trees, by name. So the last one that was told says
+        where the next page goes on, and no page looks at what others have told.
 Rule 3: a tree that arrived is told node by node, a tree that is gone by its top.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -21,18 +20,15 @@ from davsql.access import Access, Right
 from davsql.errors import SyncTokenInvalid
 from davsql.model import NO_NODES, Inode, Nodes
 from davsql.paths import DavPath
-from davsql.store.journal import BEGINNING, Change, Entry, changes_between, entry, have_arrived, is_known, newest
-from davsql.store.migrate import GET_META
+from davsql.store.journal import BEGINNING, Change, Entry, changes_between, entry, newest
 from davsql.store.nodes import Chain, in_columns, resolve
 from davsql.store.places import Places
+from davsql.store.preorder import Step, below
+from davsql.store.sync_tokens import Position, Tokens, Window
 from davsql.store.transaction import ReadTx
 
 PAGE_NODES = 10_000  # in one answer
 SCANNED_CHANGES = 100_000  # looked at for one answer
-PREFIX = "http://davsql/ns/sync/"
-
-_TOKEN = re.compile(r"([0-9a-f-]{1,64})/(\d{1,19})/([0-9a-f]{16})/(\d+)-(\d+)(?:_(\d+)-(\d+)_(\d+))?", re.ASCII)
-_INTEGER_MAX = 2**63 - 1
 
 
 class SyncRequest(NamedTuple):
@@ -65,23 +61,6 @@ class SyncAnswer(NamedTuple):
     is_truncated: bool
 
 
-class _Window(NamedTuple):
-    """A part of the journal.
-
-    Attributes:
-        start: the last entry before it; BEGINNING: all there is, is told.
-        end: its last entry; None: still to be found.
-        after: up to this inode it was told already; None: nothing was.
-    """
-
-    start: Entry
-    end: Entry | None = None
-    after: int | None = None
-
-    def __str__(self) -> str:
-        return str(self.start) if self.end is None else f"{self.start}_{self.end}_{self.after}"
-
-
 class _Found:
     """What a window says of a collection."""
 
@@ -97,50 +76,6 @@ class _Found:
         return any(path.is_within(place) for place in self.replaced)
 
 
-# --- tokens -------------------------------------------------------------------------------------------------------
-
-
-class Tokens:
-    """The tokens of what one principal sees of a store."""
-
-    def __init__(self, tx: ReadTx, access: Access) -> None:
-        self._store_id = tx.value(GET_META, ("store_id",))
-        # Where rights have changed, what is seen changed without an entry in the journal.
-        readable = sorted((keys, Right.READ in rights) for keys, rights in access.by_path.items())
-        self._view = hashlib.sha256(repr(readable).encode()).hexdigest()[:16]
-        self.newest = newest(tx)
-
-    def current(self, inode: Inode) -> str:
-        """The token of a collection as it is now."""
-        return self.written(inode, _Window(self.newest))
-
-    def written(self, inode: Inode, window: _Window) -> str:
-        """The token that leads to a window."""
-        return f"{PREFIX}{self._store_id}/{inode}/{self._view}/{window}"
-
-    def read(self, tx: ReadTx, chain: Chain, token: str) -> _Window:
-        """The window that a token leads to.
-
-        Raises:
-            SyncTokenInvalid: it is too old, of another history of the store, of another collection, or no token.
-        """
-        found = _TOKEN.fullmatch(token.removeprefix(PREFIX)) if token.startswith(PREFIX) else None
-        inodes = chain.inodes
-        if found is None or (found[1], found[2], found[3]) != (self._store_id, str(inodes[-1]), self._view):
-            raise SyncTokenInvalid("the sync-token is not of this collection, or the rights have changed")
-        numbers = [int(each) for each in found.groups()[3:] if each is not None]
-        window = _Window(Entry(*numbers[:2]))
-        if len(numbers) > 2:
-            window = _Window(window.start, Entry(*numbers[2:4]), numbers[4])
-        known = [each for each in window[:2] if each not in (None, BEGINNING)]
-        if not known or max(numbers) > _INTEGER_MAX or not all(is_known(tx, each) for each in known):
-            raise SyncTokenInvalid("the sync-token is too old, or of another history of the store")
-        # The journal does not say what was in a collection that was replaced, this one or one above it.
-        if have_arrived(tx, json.dumps(inodes[1:]), known[0].change_id):
-            raise SyncTokenInvalid("the collection was moved or replaced since the sync-token was given")
-        return window
-
-
 # --- windows ------------------------------------------------------------------------------------------------------
 
 
@@ -154,7 +89,7 @@ def changes_since(tx: ReadTx, chain: Chain, asked: SyncRequest, access: Access) 
     tokens, top = Tokens(tx, access), chain.inodes[-1]
     limit = min(asked.limit or PAGE_NODES, PAGE_NODES)
     now = tokens.newest
-    window = tokens.read(tx, chain, asked.token) if asked.token else _Window(BEGINNING, now, 0)
+    window = tokens.read(tx, chain, asked.token) if asked.token else Window(BEGINNING, now, Position())
     places = Places(tx, top)
     if window.start == BEGINNING:
         assert window.end is not None
@@ -162,16 +97,16 @@ def changes_since(tx: ReadTx, chain: Chain, asked: SyncRequest, access: Access) 
     else:
         found = _scan(tx, places, asked, window, now, limit)
         end = window.end or entry(tx, found.end)
-        found.trees = {inode for inode in found.trees if _is_seen(places, inode, access)}
     removed = [] if window.after is not None else _shown(found, access)
-    room, after = limit - len(removed), window.after or 0
-    chosen: list[tuple[Inode, DavPath]] = []
-    for inode, path in _members(tx, places, found, asked, after, access):
+    room, after = limit - len(removed), window.after or Position()
+    chosen: list[Step] = []
+    for position, step in _told(tx, places, found, asked, after, access):
         if len(chosen) == room:
-            rest = _Window(window.start, end, chosen[-1][0] if chosen else after)
+            rest = Window(window.start, end, after)
             return _answer(tx, chosen, removed, tokens.written(top, rest), is_truncated=True)
-        chosen.append((inode, path))
-    return _answer(tx, chosen, removed, tokens.written(top, _Window(end)), is_truncated=end.change_id < now.change_id)
+        chosen.append(step)
+        after = position
+    return _answer(tx, chosen, removed, tokens.written(top, Window(end)), is_truncated=end.change_id < now.change_id)
 
 
 def _all(tx: ReadTx, chain: Chain, asked: SyncRequest, access: Access) -> _Found:
@@ -190,11 +125,6 @@ def _all(tx: ReadTx, chain: Chain, asked: SyncRequest, access: Access) -> _Found
     return found
 
 
-def _is_seen(places: Places, inode: Inode, access: Access) -> bool:
-    path = places.path(inode)
-    return path is not None and access.shows(path, is_collection=places.is_collection(inode))
-
-
 def is_unchanged(tx: ReadTx, chain: Chain, token: str, access: Access) -> bool:
     """Whether a token of the chain's target still says how all of it is (RFC 6578 5)."""
     if chain.target is None or not chain.target.is_collection:
@@ -209,12 +139,12 @@ def is_unchanged(tx: ReadTx, chain: Chain, token: str, access: Access) -> bool:
     return window.end is None and found.end == now.change_id and not (found.nodes or found.removed)
 
 
-def _scan(tx: ReadTx, places: Places, asked: SyncRequest, window: _Window, now: Entry, limit: int) -> _Found:
+def _scan(tx: ReadTx, places: Places, asked: SyncRequest, window: Window, now: Entry, limit: int) -> _Found:
     """Read a window; an end that is not known yet is after `limit` results, or where a tree was replaced."""
     found, start = _Found(), window.start.change_id
     found.end = start
     until = (window.end or now).change_id
-    for changes in changes_between(tx, start, until):
+    for changes in changes_between(tx, start, until, limit):
         places.load([each.inode for each in changes])
         places.load([each.old_parent for each in changes if each.old_parent is not None])
         for change in changes:
@@ -254,43 +184,40 @@ def _shown(found: _Found, access: Access) -> list[Removed]:
 
 # --- nodes --------------------------------------------------------------------------------------------------------
 
-TREES = """
-WITH RECURSIVE tree (inode) AS (
-  SELECT value FROM json_each(:tops)
-  UNION
-  SELECT n.inode FROM tree AS t JOIN nodes AS n ON n.parent_inode = t.inode
-)
-SELECT inode FROM tree WHERE inode > :after ORDER BY inode LIMIT :limit
-"""
-INODES_OF_MEMBERS = """
-SELECT inode FROM nodes WHERE parent_inode IN (SELECT value FROM json_each(:tops)) AND inode > :after
-ORDER BY inode LIMIT :limit
-"""
+
+def _told(
+    tx: ReadTx, places: Places, found: _Found, asked: SyncRequest, after: Position, access: Access
+) -> Iterator[tuple[Position, Step]]:
+    """What is to be told of, in order, from above `after`."""
+
+    def is_wanted(step: Step) -> bool:
+        return access.shows(step.path, is_collection=step.is_collection) and not found.is_replaced(step.path)
+
+    places.load(found.nodes | found.trees)
+    if after.keys is None:
+        for inode in sorted(found.nodes - found.trees):
+            step = _step(places, inode) if inode > after.inode else None
+            if step is not None and not places.is_below(inode, found.trees) and is_wanted(step):
+                yield Position(inode), step
+    for inode in sorted(found.trees):
+        if after.keys is not None and inode < after.inode:
+            continue
+        step = _step(places, inode)
+        if step is None or places.is_below(inode, found.trees) or not is_wanted(step):
+            continue
+        begun = after.keys if after.inode == inode else None
+        if begun is None and inode != places.top:
+            yield Position(inode, ()), step
+        for each in below(tx, step, begun or (), is_wanted, is_deep=asked.is_deep) if step.is_collection else ():
+            yield Position(inode, each.path.keys[len(step.path.keys) :]), each
 
 
-def _members(
-    tx: ReadTx, places: Places, found: _Found, asked: SyncRequest, after: int, access: Access
-) -> Iterator[tuple[Inode, DavPath]]:
-    """What is to be told of, in the order of inodes from above `after`."""
-    for inodes in _candidates(tx, found, TREES if asked.is_deep else INODES_OF_MEMBERS, after):
-        places.load(inodes)
-        for inode in inodes:
-            if inode == places.top or not places.is_within(inode) or not _is_seen(places, inode, access):
-                continue
-            path = places.path(inode)
-            if path is not None and not found.is_replaced(path):
-                yield inode, path
-
-
-def _candidates(tx: ReadTx, found: _Found, sql: str, after: int) -> Iterator[list[Inode]]:
-    tops = json.dumps(sorted(found.trees))
-    while True:
-        rows = tx.rows(sql, {"tops": tops, "after": after, "limit": PAGE_NODES}) if found.trees else []
-        last = rows[-1][0] if len(rows) == PAGE_NODES else _INTEGER_MAX
-        yield sorted({row[0] for row in rows} | {inode for inode in found.nodes if after < inode <= last})
-        if last == _INTEGER_MAX:
-            return
-        after = last
+def _step(places: Places, inode: Inode) -> Step | None:
+    """A node that is the collection that was asked, or lies below it; None: it does not."""
+    path = places.path(inode)
+    if path is None or not places.is_within(inode):
+        return None
+    return Step(inode, path, places.is_collection(inode))
 
 
 NODES = """
@@ -303,10 +230,8 @@ FROM json_each(:inodes) AS wanted CROSS JOIN entries AS e ON e.inode = wanted.va
 """
 
 
-def _answer(
-    tx: ReadTx, chosen: list[tuple[Inode, DavPath]], removed: list[Removed], token: str, *, is_truncated: bool
-) -> SyncAnswer:
-    chosen = sorted(chosen, key=lambda each: each[1].names)  # collections before what they hold
-    inodes = [inode for inode, _ in chosen]
+def _answer(tx: ReadTx, chosen: list[Step], removed: list[Removed], token: str, *, is_truncated: bool) -> SyncAnswer:
+    chosen = sorted(chosen, key=lambda each: each.path.names)  # collections before what they hold
+    inodes = [each.inode for each in chosen]
     nodes = in_columns(tx, NODES, {"inodes": json.dumps(inodes)}) if inodes else NO_NODES
-    return SyncAnswer(nodes, [path for _, path in chosen], removed, token, is_truncated)
+    return SyncAnswer(nodes, [each.path for each in chosen], removed, token, is_truncated)

@@ -14,7 +14,7 @@ from davsql.errors import DavsqlError, SyncTokenInvalid
 from davsql.maintenance.gc import collect_garbage
 from davsql.model import PropertyUpdate
 from davsql.paths import DavPath
-from davsql.store import journal, trees
+from davsql.store import journal, preorder, trees
 from davsql.store.options import StoreOptions
 from davsql.store.store import Store
 from davsql.store.sync import SyncAnswer, SyncRequest
@@ -105,6 +105,7 @@ def test_changes_since__keep_a_copy_true(store: Store, seed: int, monkeypatch: p
     """Some clients ask for a little at a time, with changes between their requests."""
     rng = random.Random(seed)  # noqa: S311
     monkeypatch.setattr(trees, "AT_ONCE_NODES", 3)  # most copies are made in steps
+    monkeypatch.setattr(preorder, "FETCHED_MEMBERS", 2)
     mkcol(store, "/top")
     rules = Access({(): Right.NONE, ("top",): Right.ALL, ("top", "a", "b"): Right.NONE, ("top", "c"): Right.NONE})
     clients = [
@@ -337,7 +338,21 @@ def test_changes_since__of_a_long_journal_are_told_in_parts(store: Store, monkey
     assert client.copy == client.truth()
 
 
-def test_changes_since__of_few_among_many_read_few_rows(tmp_path: Path) -> None:
+@pytest.fixture
+def rows_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows each query gave."""
+    found, rows = list[int](), ReadTx.rows
+
+    def counted(tx: ReadTx, sql: str, *bindings: object) -> object:
+        given = rows(tx, sql, *bindings)  # type: ignore[arg-type]
+        found.append(len(given))
+        return given
+
+    monkeypatch.setattr(ReadTx, "rows", counted)
+    return found
+
+
+def test_changes_since__of_few_among_many_read_few_rows(tmp_path: Path, rows_read: list[int]) -> None:
     with Store.open(tmp_path / "s.db", StoreOptions(durability="normal"), create=True) as store:
         mkcol(store, "/c")
         for number in range(300):
@@ -346,15 +361,32 @@ def test_changes_since__of_few_among_many_read_few_rows(tmp_path: Path) -> None:
         client.catch_up()
         for number in range(10):
             put(store, f"/c/{number}", b"new")
-        queries = []
-        with pytest.MonkeyPatch.context() as patch:
-            rows = ReadTx.rows
+        rows_read.clear()
+        assert len(client.ask().nodes) == 10
+        assert sum(rows_read) < 60
 
-            def counted(tx: ReadTx, sql: str, *bindings: object) -> object:
-                found = rows(tx, sql, *bindings)  # type: ignore[arg-type]
-                queries.append(len(found))
-                return found
 
-            patch.setattr(ReadTx, "rows", counted)
-            assert len(client.ask().nodes) == 10
-        assert sum(queries) < 60
+def test_changes_since__read_the_same_for_each_page_of_a_large_tree(
+    store: Store, rows_read: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preorder, "FETCHED_MEMBERS", 10)
+    mkcol(store, "/c")
+    client = Client(store)
+    client.catch_up()
+    for folder in range(30):
+        mkcol(store, f"/new-{folder}")
+        for number in range(20):
+            put(store, f"/new-{folder}/{number}", b"")
+    for folder in range(30):  # an upload of many folders is the same as one that arrives
+        store.move(at(f"/new-{folder}"), at(f"/c/{folder}"))
+    beginner = Client(store)
+    for each in (client, beginner):
+        pages = []
+        each.is_done = False
+        while not each.is_done:
+            rows_read.clear()
+            each.ask(20)
+            pages.append(sum(rows_read))
+        assert len(pages) > 30
+        assert max(pages) < 200
+        assert each.copy == each.truth()
