@@ -8,17 +8,17 @@ import click
 
 from davsql.cli.auditing import record_keys
 from davsql.cli.copying import shown_copy
-from davsql.cli.keeping import named, owners, recovery_option, tell_what_to_keep
+from davsql.cli.keeping import data_key, named, owners, recovery_option, tell_what_to_keep
 from davsql.cli.printing import human_size, printable
 from davsql.cli.target import Target, locked_target_option, target_option
 from davsql.cli.unlocking import warn
 from davsql.errors import StoreReadOnly, StoreUnavailable, WrongKey
-from davsql.keys.envelope import DataKey, new_data_key
+from davsql.keys.envelope import DataKey
 from davsql.keys.file import keys_file
-from davsql.store.backup import Backup, CopyOptions
+from davsql.store.backup import CopyOptions
 from davsql.store.cipher import is_plain_file
 from davsql.store.connection import open_copy, require_file
-from davsql.store.convert import convert
+from davsql.store.convert import Converted, convert
 from davsql.store.exclusion import require_unused
 
 
@@ -29,7 +29,8 @@ def encrypt(target: Target, *, has_recovery: bool) -> None:
     """Encrypt the store with a passphrase, or with the key of --key-file or --key-command.
 
     A copy is made beside it, every byte of the copy is verified, and then it takes the place of the store. Nobody may
-    use the store meanwhile. What is to be kept safe is shown.
+    use the store meanwhile. If it is stopped, the same command goes on with what was copied. What is to be kept safe
+    is shown.
 
     \b
     Examples:
@@ -41,9 +42,9 @@ def encrypt(target: Target, *, has_recovery: bool) -> None:
         raise WrongKey(f"{target.db} is encrypted already; `davsql key` changes its keys")
     page_size = page_size_of(target)  # before somebody is asked for a passphrase: it may be no store
     recovery, keys = owners(target.keys, has_recovery=has_recovery)
-    key = new_data_key(page_size, keys)
+    key = data_key(target, page_size, keys)
     done = converted(target, key)
-    click.echo(f"encrypted {printable(done.file)}: {human_size(done.snapshot.size_bytes)} in {done.duration_s:.1f} s")
+    click.echo(f"encrypted {printable(done.file)}: {work_done(done)}")
     click.echo(
         "What was stored before may still be found on the disk for a while, in backups that were made before, and in "
         "snapshots of the file system"
@@ -68,7 +69,7 @@ def decrypt(target: Target) -> None:
         page_size_of(target)  # it may be no store at all
         raise WrongKey(f"{target.db} is not encrypted")
     done = converted(target, None)
-    click.echo(f"decrypted {printable(done.file)}: {human_size(done.snapshot.size_bytes)} in {done.duration_s:.1f} s")
+    click.echo(f"decrypted {printable(done.file)}: {work_done(done)}")
     warn("whoever can read the file can read everything in it; its backups are plain from now on")
 
 
@@ -95,8 +96,18 @@ def page_size_of(target: Target) -> int:
         connection.close()
 
 
-def converted(target: Target, key: DataKey | None) -> Backup:
+def converted(target: Target, key: DataKey | None) -> Converted:
     """Give the store of `target` another key, with a progress bar."""
     record_keys(target.db, None if key is None else named(key.envelope.keys))
-    with shown_copy(CopyOptions()) as how:
-        return convert(target.db, replace(target.options, read_only=False), key, how)
+    try:
+        with shown_copy(CopyOptions()) as how:
+            return convert(target.db, replace(target.options, read_only=False), key, how)
+    except KeyboardInterrupt:
+        click.echo("the store is as it was; the same command goes on with what was copied", err=True)
+        raise
+
+
+def work_done(done: Converted) -> str:
+    """What was written in which time, and what was there already."""
+    reused = f"; an earlier run had copied {human_size(done.reused_bytes)}" if done.reused_bytes else ""
+    return f"{human_size(done.size_bytes)} in {done.duration_s:.1f} s{reused}"

@@ -9,10 +9,11 @@ import click
 from davsql.cli.printing import printable
 from davsql.cli.target import Target
 from davsql.cli.unlocking import new_given, warn
-from davsql.keys.envelope import DataKey, WrappedKey
+from davsql.keys.envelope import DataKey, WrappedKey, new_data_key, owned_by
 from davsql.keys.file import keys_file
 from davsql.keys.secret import GivenKey, new_key_text
 from davsql.keys.sources import KeySource, fetch_key
+from davsql.store.convert import begun_key
 
 RECOVERY = "recovery"
 
@@ -37,6 +38,14 @@ def owners(source: KeySource, *, has_recovery: bool) -> tuple[str | None, list[t
         return None, [(str(name), key) for name, key in keys]
     recovery = new_key_text()
     return recovery, [(given.kind, given), (RECOVERY, GivenKey(recovery))]
+
+
+def data_key(target: Target, page_size: int, keys: Sequence[tuple[str, GivenKey]]) -> DataKey:
+    """The key of what an earlier run has left, where the first of these keys opens it; else a new one."""
+    begun = begun_key(target.db, keys[0][1])
+    if begun is None or begun.envelope.page_size != page_size:
+        return new_data_key(page_size, keys)
+    return owned_by(begun, keys)
 
 
 def tell_what_to_keep(target: Target, key: DataKey, recovery: str | None) -> None:

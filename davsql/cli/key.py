@@ -11,12 +11,12 @@ from pathlib import Path
 import click
 
 from davsql.cli.auditing import record_keys
-from davsql.cli.encrypt import converted, require_convertible
-from davsql.cli.keeping import RECOVERY, named, recovery_option, tell_recovery
+from davsql.cli.encrypt import converted, require_convertible, work_done
+from davsql.cli.keeping import RECOVERY, data_key, named, recovery_option, tell_recovery
 from davsql.cli.printing import human_size, printable
 from davsql.cli.target import Target, locked_target_option
 from davsql.cli.unlocking import Unlocked, envelope_of, new_given, unlock_store, warn
-from davsql.keys.envelope import Envelope, exchanged, new_data_key, opened_by, with_key, without_key
+from davsql.keys.envelope import Envelope, exchanged, opened_by, with_key, without_key
 from davsql.keys.file import change, keys_file, write_private
 from davsql.keys.secret import GivenKey, new_key_text
 from davsql.store.connection import Role, open_connection, require_file
@@ -89,7 +89,8 @@ def rotate(target: Target, new_key_file: Path | None, *, is_data_key: bool, has_
 
     With --data-key everything is encrypted anew, so that no key from before, and no old copy of PATH.keys, opens the
     store. All keys but the one that you use are gone then, and there is a new recovery key. A copy is made beside the
-    store, every byte of it is verified, and then it takes its place; nobody may use the store meanwhile.
+    store, every byte of it is verified, and then it takes its place; nobody may use the store meanwhile. If it is
+    stopped, the same command goes on with what was copied.
     """
     if is_data_key and new_key_file is not None:
         raise click.UsageError("--data-key keeps the key that you use; exchange that one first, without --data-key.")
@@ -147,10 +148,10 @@ def _rotate_data_key(target: Target, found: Unlocked, *, has_recovery: bool) -> 
     mine = opened_by(before, found.given).name
     recovery = new_key_text() if has_recovery and mine != RECOVERY else None
     kept = [(mine, found.given), *([] if recovery is None else [(RECOVERY, GivenKey(recovery))])]
-    key = new_data_key(before.page_size, kept)
+    key = data_key(target, before.page_size, kept)
     done = converted(replace(target, options=replace(target.options, key=found.key)), key)
-    size = human_size(done.snapshot.size_bytes)
-    click.echo(f"encrypted {printable(done.file)} anew: {size} in {done.duration_s:.1f} s; {mine} opens it")
+    click.echo(f"encrypted {printable(done.file)} anew: {work_done(done)}")
+    click.echo(f"{printable(mine)} opens it")
     for name in (each.name for each in before.keys if each.name not in (mine, RECOVERY)):
         click.echo(f"{printable(name)} does not open it any more; davsql key add --name NAME lets a key in again")
     click.echo("backups that were made before still open with the keys of their time")

@@ -84,7 +84,12 @@ def new_data_key(page_size: int, owners: Sequence[tuple[str, GivenKey]]) -> Data
         owners: a name for each key, and the key.
     """
     envelope = Envelope(secrets.token_hex(SALT_BYTES), "sqlcipher", page_size, _now(), ())
-    key = DataKey(envelope, Secret(secrets.token_bytes(KEY_BYTES)))
+    return owned_by(DataKey(envelope, Secret(secrets.token_bytes(KEY_BYTES))), owners)
+
+
+def owned_by(key: DataKey, owners: Sequence[tuple[str, GivenKey]]) -> DataKey:
+    """The same data key, wrapped for these owners and nobody else."""
+    key = replace(key, envelope=replace(key.envelope, keys=()))
     for name, given in owners:
         key = with_key(key, name, given)
     return key

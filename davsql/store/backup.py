@@ -52,7 +52,7 @@ GENTLE_REST = 1.0  # while others use the store: the p99 of small writes rises b
 MAX_REST_S = 1.0
 STALE_PART_S = 24 * 3600  # a part that nobody wrote to for so long belongs to a process that was killed
 
-_PART = re.compile(r"\..+\.[0-9a-f]{16}\.davsql-part(-wal|-shm|-journal)?")
+_PART = re.compile(r"\..+\.[0-9a-f]{16}\.davsql-part(-wal|-shm|-journal|\.keys)?")
 _REWRITE_STEPS = 2000  # a few ms, between two looks while everything is written anew
 _PROGRESS_STEPS = 100_000  # of SQLite's machine, between two looks at `is_cancelled` while a copy is verified
 
@@ -159,7 +159,7 @@ def part_copy(open_source: OpenSource, destination: Path, options: StoreOptions,
             sync_file(part)
         of_copy = options if how.rekey is None else replace(options, key=how.rekey.key)
         if how.is_verified:
-            _verify(part, snapshot, of_copy, how)
+            verify_copy(part, snapshot, of_copy, how)
         require_header(part, snapshot.size_bytes, of_copy.key)
         yield Backup(part, snapshot, time.monotonic() - started)
     finally:
@@ -250,8 +250,8 @@ def _copy(open_source: OpenSource, part: Path, options: StoreOptions, how: CopyO
             if how.rekey is not None:
                 return _rewrite(source, part, replace(options, key=how.rekey.key), how)
             source.execute("BEGIN")
-            snapshot = _snapshot(source)
-            _require_space(part.parent, source, snapshot.size_bytes, options)
+            snapshot = snapshot_of(source)
+            require_space(part.parent, source, snapshot.size_bytes, options)
             target = create_copy(part, replace(options, cache_mb=CACHE_MB))
             try:
                 _copy_pages(source, target, part, snapshot, how)
@@ -266,7 +266,7 @@ def _copy(open_source: OpenSource, part: Path, options: StoreOptions, how: CopyO
 def _rewrite(source: apsw.Connection, part: Path, options: StoreOptions, how: CopyOptions) -> Snapshot:
     """A copy under another key, or none: pages of encrypted files have less room, so everything is written anew."""
     size_bytes = source.pragma("page_size") * source.pragma("page_count")
-    _require_space(part.parent, source, size_bytes, options)
+    require_space(part.parent, source, size_bytes, options)
     create_exclusively(part)
 
     def look() -> bool:
@@ -285,7 +285,7 @@ def _rewrite(source: apsw.Connection, part: Path, options: StoreOptions, how: Co
         source.set_progress_handler(None)
     copy = open_copy(part, replace(options, cache_mb=CACHE_MB))
     try:
-        return _snapshot(copy)
+        return snapshot_of(copy)
     finally:
         copy.close()
 
@@ -328,14 +328,14 @@ REWRITE = "VACUUM INTO ?"
 COUNT_ROWS = "SELECT (SELECT count(*) FROM nodes), (SELECT count(*) FROM blobs), (SELECT count(*) FROM chunks)"
 
 
-def _snapshot(connection: apsw.Connection) -> Snapshot:
+def snapshot_of(connection: apsw.Connection) -> Snapshot:
     """What the connection's transaction sees."""
     version = known_version(connection)
     nodes, blobs, chunks = ReadTx(connection).rows(COUNT_ROWS)[0]
     return Snapshot(version, connection.pragma("page_size"), connection.pragma("page_count"), nodes, blobs, chunks)
 
 
-def _require_space(folder: Path, source: apsw.Connection, size_bytes: int, options: StoreOptions) -> None:
+def require_space(folder: Path, source: apsw.Connection, size_bytes: int, options: StoreOptions) -> None:
     """Raise StoreFull when the copy would not fit, or would take the room that its source keeps for deletions."""
     free_bytes = shutil.disk_usage(folder).free
     if folder.stat().st_dev == Path(source.filename).stat().st_dev:
@@ -346,7 +346,7 @@ def _require_space(folder: Path, source: apsw.Connection, size_bytes: int, optio
         )
 
 
-def _verify(part: Path, expected: Snapshot, options: StoreOptions, how: CopyOptions) -> None:
+def verify_copy(part: Path, expected: Snapshot, options: StoreOptions, how: CopyOptions) -> None:
     """Raise StoreDamaged unless the copy is sound and holds what the source held."""
     connection = open_copy(part, replace(options, cache_mb=CACHE_MB))
     try:
@@ -359,7 +359,7 @@ def _verify(part: Path, expected: Snapshot, options: StoreOptions, how: CopyOpti
             connection.set_progress_handler(None)
             if how.is_deep and not problems:
                 problems = _rehash(connection, how)
-            found = _snapshot(connection)
+            found = snapshot_of(connection)
             journal_mode = connection.pragma("journal_mode")
     finally:
         connection.close()

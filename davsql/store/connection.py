@@ -105,6 +105,53 @@ def create_copy(file: Path, options: StoreOptions) -> apsw.Connection:
     return connection
 
 
+def create_rewritten(file: Path, options: StoreOptions, page_size: int) -> apsw.Connection:
+    """Create the empty database `file` (mode 0600) for the rows of a store, which another one can be attached to.
+
+    It has a rollback journal, so that what was committed to it can be gone on with after a kill or a power cut.
+
+    Raises:
+        StoreUnavailable: there is a file already, or its folder is missing or cannot be written.
+    """
+    require_sqlite()
+    create_exclusively(file)
+    connection = _open_rewritten(file, options)
+    with translated():
+        set_pragma(connection, "page_size", page_size)
+        set_pragma(connection, "auto_vacuum", _INCREMENTAL)
+        set_pragma(connection, "application_id", APPLICATION_ID)
+    sync_folder(file.parent)
+    return connection
+
+
+def open_rewritten(file: Path, options: StoreOptions) -> apsw.Connection:
+    """Open what `create_rewritten` has made, after a kill perhaps.
+
+    Raises:
+        NotAStore: it has another key, or is something else.
+        StoreError: it cannot be opened.
+    """
+    connection = _open_rewritten(file, options)
+    try:
+        with translated():
+            _require_application(connection, file, options)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _open_rewritten(file: Path, options: StoreOptions) -> apsw.Connection:
+    flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW | apsw.SQLITE_OPEN_URI  # URI: to attach by
+    with translated():
+        connection = apsw.Connection(str(file.absolute()), flags=flags, vfs=options.vfs)
+        apply_key(connection, options.key)
+        set_pragma(connection, "synchronous", _SYNCHRONOUS["full"])
+        set_pragma(connection, "cache_size", -options.cache_mb * 1000)
+        set_pragma(connection, "temp_store", 2)
+    return connection
+
+
 def open_copy(file: Path, options: StoreOptions) -> apsw.Connection:
     """Open a store or a copy of one to read it as it is: nothing in the file changes, and no WAL is taken in.
 
@@ -239,8 +286,13 @@ def _require_no_link(file: Path, options: StoreOptions) -> None:
 
 
 def _require_store(connection: apsw.Connection, file: Path, options: StoreOptions) -> None:
-    """Give the connection its key, and prove it: the application's id stands in the first page."""
+    """Give the connection its key, and prove it."""
     apply_key(connection, options.key)
+    _require_application(connection, file, options)
+
+
+def _require_application(connection: apsw.Connection, file: Path, options: StoreOptions) -> None:
+    """The application's id stands in the first page."""
     try:
         found = connection.pragma("application_id")
     except apsw.NotADBError:

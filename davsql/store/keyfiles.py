@@ -53,6 +53,19 @@ def first_keys(file: Path, key: DataKey | None) -> None:
         )
 
 
+def only_keys(file: Path, key: DataKey | None) -> None:
+    """Have the envelope of this key beside a database that is being made, or nothing.
+
+    Raises:
+        StoreUnavailable: it cannot be written.
+    """
+    with _as_store_error():
+        if key is None:
+            settle(keys_file(file), None)
+        else:
+            write_envelopes(keys_file(file), [key.envelope])
+
+
 def present_key(store: Path, key: DataKey | None) -> DataKey | None:
     """The key with its envelope as it is beside the store now: people may have been added, or shut out."""
     if key is not None:

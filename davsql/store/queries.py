@@ -38,9 +38,12 @@ SCANS: Mapping[str, str] = {
     "davsql.store.locks.DROP_LOCKS_OF_TREE": "as many rows as there are locks: bounded per user",
     "davsql.store.rehash.TOTAL_BYTES": "check reads everything",
     "davsql.store.backup.COUNT_ROWS": "a count is a count",
+    "davsql.store.rewrite.STALE_CHUNKS": "a copy is of everything",
+    "davsql.store.rewrite.SOURCE_BYTES": "a copy is of everything",
 }
 
 _BEGINS = re.compile(r"\s*(?:SELECT|INSERT|UPDATE|DELETE|WITH|CREATE|REPLACE)\b", re.IGNORECASE)
+_SCHEMAS = re.compile(r"\b(?:main|source)\.")  # of two stores, one attached to the other: the same tables in both
 _PLACEHOLDERS = re.compile(r":(\w+)|\?(\d*)")
 _SOURCES = re.compile(r"\b(?:FROM|JOIN|UPDATE|INTO)\s+(\w+)(?:\s+AS\s+(\w+))?")
 
@@ -72,7 +75,7 @@ def constants() -> Iterator[Constant]:
         for name, value in vars(module).items():
             is_sql = name.isupper() and isinstance(value, str) and _BEGINS.match(value)
             if is_sql and re.search(rf"^{name}\b.*?=", source, re.MULTILINE) is not None:
-                yield Constant(f"{module.__name__}.{name}", value)
+                yield Constant(f"{module.__name__}.{name}", _SCHEMAS.sub("", value))
 
 
 def plan(connection: apsw.Connection, sql: str) -> list[str]:

@@ -58,10 +58,10 @@ def test_back_up__gets_its_name_when_it_is_on_the_disk(
 
         monkeypatch.setattr(backup, name, noted)
 
-    for name in ("sync_file", "_verify", "sync_folder"):
+    for name in ("sync_file", "verify_copy", "sync_folder"):
         note(name)
     back_up(file, tmp_path / "b", OPTIONS)
-    assert done == [("sync_file", []), ("_verify", []), ("sync_folder", ["b"])]
+    assert done == [("sync_file", []), ("verify_copy", []), ("sync_folder", ["b"])]
 
 
 # --- what a backup is ----------------------------------------------------------------------------------------------
@@ -261,7 +261,7 @@ def test_back_up__to_a_full_disk_says_so_and_leaves_nothing(
     with pytest.raises(StoreFull, match="bytes free"):
         back_up(store.file, small_disk / "b", store.options)
     assert names_in(small_disk) == []
-    monkeypatch.setattr(backup, "_require_space", lambda *_: None)  # somebody else takes it meanwhile
+    monkeypatch.setattr(backup, "require_space", lambda *_: None)  # somebody else takes it meanwhile
     with pytest.raises(StoreFull, match="no room for"):
         back_up(store.file, small_disk / "b", store.options)
     assert names_in(small_disk) == []

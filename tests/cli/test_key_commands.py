@@ -203,6 +203,21 @@ def test_encrypt_and_decrypt__there_and_back(davsql: RunDavsql, db: Path) -> Non
     assert davsql("check", "--deep", *KEY).code == 0
 
 
+def test_encrypt__stopped_with_ctrl_c_says_that_it_goes_on(davsql: RunDavsql, monkeypatch: pytest.MonkeyPatch) -> None:
+    davsql("key", "new", "a.key")
+    davsql("init")
+
+    def stop(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("davsql.store.convert.rewrite", stop)
+        stopped = davsql("encrypt", *KEY)
+    assert (stopped.code, "goes on with what was copied" in stopped.err) == (130, True)
+    assert davsql("ls").code == 0
+    assert davsql("encrypt", *KEY).code == 0
+
+
 def test_backup__encrypted_as_the_store_otherwise_or_not(davsql: RunDavsql, db: Path) -> None:
     assert davsql("backup", "same.davsql", *KEY).code == 0
     assert davsql("backup", "other.davsql", "--backup-key-file", "b.key", *KEY).code == 0

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import apsw
@@ -18,12 +21,13 @@ from davsql.keys.envelope import DataKey, new_data_key, unlock
 from davsql.keys.file import adopt, keys_file, read_envelopes, write_envelopes, write_private
 from davsql.keys.secret import GivenKey, new_key_text
 from davsql.maintenance.backup import remove_superseded
+from davsql.maintenance.gc import collect_garbage
 from davsql.maintenance.retention import Retention
 from davsql.store.backup import CopyOptions, Rekey, back_up
 from davsql.store.check import check
 from davsql.store.cipher import PLAIN_HEADER, first_bytes
 from davsql.store.connection import APPLICATION_ID, Role, open_connection
-from davsql.store.convert import convert
+from davsql.store.convert import begun_key, convert, part_of
 from davsql.store.options import StoreOptions
 from davsql.store.restore import restore
 from davsql.store.store import Store
@@ -341,6 +345,13 @@ CHANGES = {
 }
 
 
+def changing(file: Path, change: str) -> subprocess.Popen[str]:
+    """A process that makes a change of a store, with the key in `a.key` beside it."""
+    command = [sys.executable, "-m", "davsql", *CHANGES[change], "--db", str(file), "--key-file", "a.key"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, cwd=file.parent, env=environment, stdout=subprocess.PIPE, text=True)
+
+
 def unlocked_by(given: GivenKey, file: Path) -> DataKey | None:
     """The key of a store, from what lies beside it now."""
     if (header := first_bytes(file)) == PLAIN_HEADER:
@@ -357,6 +368,118 @@ def test_convert__takes_away_what_a_kill_has_left(tmp_path: Path, plain: Path) -
     assert names_in(tmp_path) == [other.name, plain.name, keys_file(plain).name]
 
 
+# --- going on ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Transactions of a copy that a small store has some of."""
+    monkeypatch.setattr("davsql.store.rewrite.STEP_BYTES", 1)
+
+
+def stopped(file: Path, options: StoreOptions, key: DataKey | None, share: float) -> int:
+    """Begin a conversion, stop it when this share of the content is copied, and return how many bytes that are."""
+    copied = 0
+
+    def stop(done: int, total: int) -> None:
+        nonlocal copied
+        copied = done
+        if done >= share * total:
+            raise KeyboardInterrupt
+
+    before = file.read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        convert(file, options, key, CopyOptions(progress=stop))
+    assert len(before) == file.stat().st_size
+    return copied
+
+
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("is_encrypted", [False, True], ids=["decrypt", "encrypt"])
+def test_convert__goes_on_where_it_was_stopped(tmp_path: Path, plain: Path, *, is_encrypted: bool) -> None:
+    expected, old, key = contents(plain, StoreOptions()), None, None
+    if is_encrypted:
+        key = new_key()
+    else:
+        convert(plain, StoreOptions(), old := new_key())
+    options = StoreOptions(key=old)
+    copied = [stopped(plain, options, key, share) for share in (0.2, 0.6, 0.6)]
+    assert 0 < copied[0] < copied[1] == copied[2]
+    assert contents(plain, options) == expected
+    begun = begun_key(plain, GIVEN)
+    assert (begun and begun.raw) == (key and key.raw)
+    done = convert(plain, options, begun)
+    assert done.reused_bytes == copied[2]
+    assert contents(plain, StoreOptions(key=begun)) == expected
+    assert names_in(tmp_path) == [plain.name, *([f"{plain.name}.keys"] if is_encrypted else [])]
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_convert__goes_on_with_what_the_store_still_holds(file: Path, options: StoreOptions) -> None:
+    key = new_key()
+    stopped(file, options, key, 1.0)  # complete, and not verified
+    with Store.open(file, options) as store:
+        put(store, "/large", CANARY * 50_000)
+        collect_garbage(store, grace_s=0, upload_expiry_s=0)
+        mkcol(store, "/later")
+        put(store, "/later/file", b"later" * 100_000)  # under ids that were those of other chunks
+        expected = tree(store)
+    begun = begun_key(file, GIVEN)
+    done = convert(file, options, begun)
+    assert 0 < done.reused_bytes < len(CANARY) * 50_000
+    assert contents(file, StoreOptions(key=begun)) == expected
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_convert__begins_anew_with_another_key_or_another_schema(plain: Path) -> None:
+    stopped(plain, StoreOptions(), new_key(), 0.5)
+    assert begun_key(plain, GivenKey(new_key_text())) is None
+    key = new_key()
+    stopped(plain, StoreOptions(), key, 0.5)
+    assert convert(plain, StoreOptions(), key).reused_bytes > 0
+    options = StoreOptions(key=key)
+    stopped(plain, options, None, 0.5)
+    with Store.open(plain, options) as store:
+        store.write_alone(lambda connection: connection.execute("CREATE INDEX more ON nodes (owner)").fetchall())
+    assert convert(plain, options, None).reused_bytes == 0
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_convert__part_that_was_damaged_never_becomes_the_store(tmp_path: Path, plain: Path) -> None:
+    expected, key = contents(plain, StoreOptions()), new_key()
+    stopped(plain, StoreOptions(), key, 0.9)
+    part = part_of(plain)
+    content = bytearray(part.read_bytes())
+    content[-100] ^= 1
+    part.write_bytes(content)
+    with pytest.raises(StoreDamaged):
+        convert(plain, StoreOptions(), begun_key(plain, GIVEN))
+    assert contents(plain, StoreOptions()) == expected
+    assert names_in(tmp_path) == [plain.name]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links")
+def test_convert__writes_through_no_link(tmp_path: Path, plain: Path) -> None:
+    victim = tmp_path / "victim.db"
+    for link in (part_of(plain).symlink_to, part_of(plain).hardlink_to):
+        with Store.open(victim, create=True):
+            pass
+        before = victim.read_bytes()
+        link(victim)
+        convert(plain, StoreOptions(), None)
+        assert victim.read_bytes() == before
+        victim.unlink()
+
+
+def test_convert__store_of_an_older_davsql(tmp_path: Path) -> None:
+    old, migrated = tmp_path / "old.db", tmp_path / "migrated.db"
+    for each in (old, migrated):
+        shutil.copyfile(ROOT / "tests/data/store-v1.db", each)
+    expected, key = contents(migrated, StoreOptions()), new_key(4096)
+    convert(old, StoreOptions(), key)
+    assert contents(old, StoreOptions(key=key)) == expected
+
+
 @pytest.mark.skipif(os.name == "nt", reason="kill -9")
 @pytest.mark.parametrize("change", CHANGES)
 def test_convert__killed_at_any_moment_leaves_the_old_or_the_new(tmp_path: Path, plain: Path, change: str) -> None:
@@ -366,39 +489,53 @@ def test_convert__killed_at_any_moment_leaves_the_old_or_the_new(tmp_path: Path,
     if change != "encrypt":
         convert(plain, StoreOptions(), new_data_key(8192, [("file", given)]))
     before = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
-    command = [
-        sys.executable,
-        "-m",
-        "davsql",
-        *CHANGES[change],
-        "--db",
-        str(plain),
-        "--key-file",
-        str(tmp_path / "a.key"),
-    ]
     chance = random.Random(os.urandom(8))  # noqa: S311  # moments
-    ends = set()
+    ends, is_over = Counter[tuple[int | None, int, bool]](), False
     for _ in range(KILLS):
-        for each in tmp_path.iterdir():
-            each.unlink()
-        for name, content in before.items():
-            (tmp_path / name).write_bytes(content)
-            (tmp_path / name).chmod(0o600)
-        process = subprocess.Popen(
-            command,
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        if is_over or change == "backup":  # else the next one goes on with what is left
+            for each in tmp_path.iterdir():
+                each.unlink()
+            for name, content in before.items():
+                write_private(tmp_path / name, content, may_replace=False)
+        process = changing(plain, change)
         time.sleep(chance.uniform(0.3, 0.8))
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.communicate()
         left = [each for each in (plain, tmp_path / "copy.davsql") if each.exists()]
-        ends.add((process.returncode, len(left), first_bytes(plain) == PLAIN_HEADER))
+        is_over = first_bytes(plain) != before[plain.name][:16]
+        ends[process.returncode, len(left), is_over] += 1
         for each in left:
             assert contents(each, StoreOptions(key=unlocked_by(given, each))) == expected
-    print(sorted(ends))  # noqa: T201  # who asks for many kills wants to know what they hit
+    print(sorted(ends.items()))  # noqa: T201  # who asks for many kills wants to know what they hit
+
+
+@pytest.mark.skipif(os.name == "nt", reason="kill -9")
+def test_rotate__killed_again_and_again_goes_on(tmp_path: Path) -> None:
+    given = GivenKey(text := new_key_text())
+    write_private(tmp_path / "a.key", text.encode(), may_replace=False)
+    file, old = tmp_path / "store.db", new_data_key(8192, [("file", given)])
+    mebibytes = 60
+    with Store.open(file, StoreOptions(key=old), create=True) as store:
+        for number in range(mebibytes // 4):
+            put(store, f"/{number}", random.Random(number).randbytes(4 << 20))  # noqa: S311  # content
+        expected = tree(store)
+    for step in range(1, 3):
+        process = changing(file, "rotate")
+        while not part_of(file).exists() or part_of(file).stat().st_size < (step * 16 + 1) << 20:
+            assert process.poll() is None
+            time.sleep(0.002)
+        process.kill()
+        process.communicate()
+        assert first_bytes(file).hex() == old.envelope.store
+    with changing(file, "rotate") as process:
+        assert process.stdout is not None
+        told = re.search(r"anew: .* an earlier run had copied (\d+)\.\d MiB", process.stdout.read())
+    assert process.returncode == 0
+    assert told is not None
+    assert 32 <= int(told[1]) < mebibytes
+    assert first_bytes(file).hex() != old.envelope.store
+    assert contents(file, StoreOptions(key=unlocked_by(given, file))) == expected
+    assert names_in(tmp_path) == ["a.key", "store.db", "store.db.keys"]
 
 
 def test_keys_file__both_envelopes_are_there_while_a_store_is_exchanged(file: Path, options: StoreOptions) -> None:
