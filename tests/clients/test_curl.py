@@ -95,6 +95,17 @@ def test_upload__is_resumed_where_it_ended(curl: Program, server: LiveServer, st
     assert tree(store) == {"/big.bin": BIG}
 
 
+@pytest.mark.parametrize("stored", [None, BIG[:1000], BIG + b"more"], ids=["nothing", "the beginning", "more"])
+def test_upload__that_asks_curl_to_find_out_begins_again(
+    curl: Program, server: LiveServer, store: Store, big: Path, stored: bytes | None
+) -> None:
+    if stored is not None:
+        put(store, "/big.bin", stored)
+    sent = curl.succeed("-sSv", "-C", "-", "-T", big, f"{server.url}/big.bin").err
+    assert f"> Content-Range: bytes 0-{len(BIG) - 1}/{len(BIG)}" in sent
+    assert tree(store) == {"/big.bin": BIG}
+
+
 def test_upload__of_a_part_that_does_not_follow_is_refused(
     curl: Program, server: LiveServer, store: Store, big: Path
 ) -> None:

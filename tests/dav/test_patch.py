@@ -205,7 +205,7 @@ def test_content_range__parts_in_order_make_the_file(server: LiveServer, store: 
     assert put(store, "/b", LARGE).node.etag == now.header("ETag")
 
 
-@pytest.mark.parametrize("span", ["bytes 4-4/5", "bytes 0-0/1", "bytes 2-2/3"])
+@pytest.mark.parametrize("span", ["bytes 4-4/5", "bytes 0-0/2", "bytes 0-0/*", "bytes 2-2/3"])
 def test_content_range__elsewhere_is_416_with_the_size(server: LiveServer, span: str) -> None:
     server.request("PUT", "/a", b"old")
     reply = server.request("PUT", "/a", b"x", {"Content-Range": span})
@@ -213,6 +213,21 @@ def test_content_range__elsewhere_is_416_with_the_size(server: LiveServer, span:
     assert content(server) == b"old"
     assert server.request("PUT", "/new", b"x", {"Content-Range": "bytes 1-1/2"}).status == 416
     assert server.request("GET", "/new").status == 404
+
+
+def test_content_range__of_the_whole_is_an_ordinary_put(server: LiveServer) -> None:
+    whole = {"Content-Range": "bytes 0-4/5", "Content-Type": "text/x-mine"}
+    for target, status in (("/a", 201), ("/a", 204)):
+        assert server.request("PUT", target, b"whole", whole).status == status
+    got = server.request("GET", "/a")
+    assert (got.body, got.header("Content-Type")) == (b"whole", "text/x-mine")
+    server.request("PUT", "/a", b"longer than that")
+    assert server.request("PUT", "/a", b"whol", whole).status == 416
+    assert server.request("PUT", "/a", [b"whol"], whole).status == 400
+    assert server.request("PUT", "/a", b"whole", whole | {"If-None-Match": "*"}).status == 412
+    assert content(server) == b"longer than that"
+    assert server.request("PUT", "/a", b"whole", whole).status == 204
+    assert content(server) == b"whole"
 
 
 def test_content_range__the_first_part_replaces_nothing_that_came_meanwhile(server: LiveServer, store: Store) -> None:

@@ -46,31 +46,43 @@ def handle(request: Request) -> Response:
         length = int(match["last"]) - start + 1 if match["last"] else None
         if not 0 <= start <= size or (length is not None and length < 1):
             raise _out_of_range(size)
-        return _store(request, base, start, length)
+        return _store(request, base, start, length, changed=base.node.digest)
 
 
 def append(request: Request) -> Response:
-    """PUT with Content-Range: the next bytes of a file, which is made by the first ones."""
+    """PUT with Content-Range: the next bytes of a file, which is made by the first ones.
+
+    A range that is the whole file is an ordinary PUT: `curl -C -`, which cannot ask where to go on, begins again so.
+    """
     match = _CONTENT_RANGE.fullmatch((request.header("Content-Range") or "").strip().lower())
     if match is None:
         raise HttpError(400, "Content-Range must be bytes FIRST-LAST/SIZE.")
     first, last = int(match["first"]), int(match["last"])
     if last < first or (match["size"] != "*" and int(match["size"]) <= last):
         raise HttpError(400, "The numbers of Content-Range contradict each other.")
+    if first == 0 and match["size"] != "*" and int(match["size"]) == last + 1:
+        return _store(request, None, 0, last + 1, changed=None)
     try:
         base = request.store.open_download(request.path, request.access)
     except NotFound:
         if first > 0:
             raise _out_of_range(0) from None
-        return _store(request, None, 0, last + 1)
+        return _store(request, None, 0, last + 1, changed=ABSENT)
     with base:
         if first != base.node.size:
             raise _out_of_range(base.node.size)
-        return _store(request, base, first, last - first + 1)
+        return _store(request, base, first, last - first + 1, changed=base.node.digest)
 
 
-def _store(request: Request, base: Download | None, start: int, length: int | None) -> Response:
-    """Put the body in the place of the bytes from `start`; `length` is how many there must be, if that was said."""
+def _store(
+    request: Request, base: Download | None, start: int, length: int | None, *, changed: bytes | None
+) -> Response:
+    """Put the body in the place of the bytes from `start`.
+
+    Args:
+        length: how many bytes there must be, if that was said.
+        changed: as `base` of `Upload.commit`.
+    """
     require_identity(request)
     declared, expected = body_lengths(request)
     if expected is not None and length is not None and expected != length:
@@ -92,7 +104,6 @@ def _store(request: Request, base: Download | None, start: int, length: int | No
         if base is not None and upload.size < old_size:
             upload.share(base, upload.size)
         sent_type = accepted_content_type(request.header("Content-Type")) if base is None else base.node.content_type
-        changed = ABSENT if base is None else base.node.digest
         result = upload.commit(request.path, content_type=sent_type, guard=guard, modified_at=modified_at, base=changed)
     return stored(result, modified_at)
 
