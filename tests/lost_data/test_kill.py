@@ -26,9 +26,13 @@ def torture(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
 
 
-@pytest.mark.parametrize(("workers", "kills"), [(1, 10), (4, 6)])
-def test_kill__no_acknowledged_write_is_lost(tmp_path: Path, workers: int, kills: int) -> None:
-    wanted = ["--workers", str(workers), "--kills", str(kills)]
+@pytest.mark.parametrize(
+    ("workers", "kills", "more"),
+    [(1, 10, []), (4, 6, []), (2, 4, ["--encrypted"])],
+    ids=["one worker", "four workers", "encrypted"],
+)
+def test_kill__no_acknowledged_write_is_lost(tmp_path: Path, workers: int, kills: int, more: list[str]) -> None:
+    wanted = ["--workers", str(workers), "--kills", str(kills), *more]
     done = torture(tmp_path, *wanted, "--terms", "0", "--check-every", "4")
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert f"{kills} kills" in done.stdout
