@@ -131,6 +131,7 @@ def test_load__sets_what_the_file_says_and_leaves_the_rest(tmp_path: Path) -> No
         ),
         ("[server]\ntrusted_proxies = ['x']\n", "server.trusted_proxies: expected addresses or networks like"),
         ("[server]\npublic_url = 'x'\n", "server.public_url: expected something like 'https://dav.example.org'"),
+        ("[server]\npublic_url = 'http://x/..'\n", "server.public_url: expected something like"),
         ("[accounts]\nnever_blocked = ['x']\n", "accounts.never_blocked: expected addresses or networks like"),
         ("[accounts]\ntrusted_user_header = 'a b'\n", "accounts.trusted_user_header: expected the name of a header"),
         ("[store]\ndurability = 'none'\n", "store.durability: expected one of 'full', 'normal', found 'none'"),

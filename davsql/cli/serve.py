@@ -21,6 +21,7 @@ from davsql.cli.site import Site
 from davsql.cli.target import file_options, load_config, shares_of
 from davsql.cli.tls import with_tls
 from davsql.config import Config, ListenOptions, ShareOptions
+from davsql.dav.peer import href_of_base
 from davsql.errors import ListenError
 from davsql.keys.sources import KeySource
 from davsql.paths import encoded_name
@@ -177,6 +178,7 @@ def _announce(address: tuple[str, int], site: Site, monitoring: str) -> None:
     shares = site.shares
     suffix = "" if site.configuration.tls.tls == "off" else "s"
     origin = url_of(str(address[0]), int(address[1])).removeprefix("http:")
+    origin = f"{origin.rstrip('/')}{href_of_base(site.configuration.proxy.base)}/"
     urls = [origin + (encoded_name(share.name) + "/" if share.name else "") for share in shares]
     for share, url in zip(shares, urls, strict=True):
         note = " (read-only)" if share.read_only else ""

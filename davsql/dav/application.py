@@ -21,7 +21,7 @@ from davsql.dav.cors import Cors
 from davsql.dav.destination import is_own_origin, split_target
 from davsql.dav.errors import as_http_error, error_response
 from davsql.dav.methods.options import CLASSES
-from davsql.dav.peer import Peers, ProxyOptions
+from davsql.dav.peer import Peers, ProxyOptions, href_of_base
 from davsql.dav.provider import METHODS, PATH_KEY, AnsweringProvider, StoreProvider
 from davsql.dav.quotas import ShareQuotas
 from davsql.dav.request import DavOptions, Share
@@ -64,13 +64,14 @@ def make_application(
     """
     if not shares:
         raise ConfigError("there is no share to serve")
+    proxy = proxy or ProxyOptions()
     providers: dict[str, AnsweringProvider] = {}
     for mount, store in shares.items():
         path = DavPath.from_text(mount)
         if not mount.startswith("/") or len(path.names) > 1 or (path.is_root and len(shares) > 1):
             raise ConfigError(f"the mount path {mount!r} must be /name, or / for the only share")
         share = Share(
-            path.href().rstrip("/"),
+            href_of_base(proxy.base) + path.href().rstrip("/"),
             store,
             options,
             OpenShare() if rules is None else rules[mount],
@@ -85,7 +86,7 @@ def make_application(
         providers["/"] = RootsProvider([each.share for each in of_shares])
         for each in of_shares:
             each.elsewhere = providers["/"]
-    peers = Peers(proxy or ProxyOptions(), is_open=gate is None and rules is None)
+    peers = Peers(proxy, is_open=gate is None and rules is None)
     return StoreApplication(providers, gate, peers, Cors(options.cors_origins, tuple(METHODS)))
 
 
@@ -162,7 +163,7 @@ class StoreApplication(WsgiDAVApp):  # type: ignore[misc]  # WsgiDAV has no type
         raw = target.partition("?")[0]
         if "#" in raw:
             raise InvalidPath("a request target has no fragment")
-        path = DavPath.parse(raw)
+        path = self._peers.path_within(DavPath.parse(raw))
         if environ["REQUEST_METHOD"] not in _SAFE_METHODS and not self._cors.lets_in(environ):
             _refuse_foreign_page(environ)
         text = str(path)

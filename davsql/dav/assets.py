@@ -36,9 +36,13 @@ def _load() -> tuple[str, Mapping[str, Asset]]:
     }
 
 
-def asset_url(name: str) -> str:
-    """Where a page finds it; it changes with the content, so that what a browser keeps is never out of date."""
-    return f"/?asset={name}&v={_load()[0]}"
+def asset_url(base: str, name: str) -> str:
+    """Where a page finds it; it changes with the content, so that what a browser keeps is never out of date.
+
+    Args:
+        base: see peer.BASE_KEY.
+    """
+    return f"{base}/?asset={name}&v={_load()[0]}"
 
 
 def asset_response(environ: Mapping[str, Any]) -> Response | None:

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from davsql.dav.assets import asset_url
 from davsql.dav.content import PRIVATE
 from davsql.dav.dates import iso_date
+from davsql.dav.peer import BASE_KEY
 from davsql.dav.request import Request, principal_of
 from davsql.dav.responses import Response
 from davsql.errors import NotFound
@@ -35,7 +36,7 @@ _DOCUMENT = """\
 <meta name="color-scheme" content="light dark"><title>{title}</title>
 <link rel="icon" href="{icons}"><link rel="stylesheet" href="{style}" nonce="{nonce}">
 <script type="module" src="{script}" nonce="{nonce}"></script></head>
-<body data-share="{share}" data-user="{user}" data-icons="{icons}">
+<body data-base="{base}" data-share="{share}" data-user="{user}" data-icons="{icons}">
 <header id="top"><nav id="crumbs" aria-label="Folders">{crumbs}</nav></header>
 <main><h1 class="unseen">{title}</h1>
 <table class="plain"><thead><tr><th>Name</th><th class="n">Size</th><th class="n">Modified (UTC)</th></tr></thead>
@@ -90,16 +91,18 @@ def page(environ: Mapping[str, Any], crumbs: Iterable[Crumb], rows: Iterable[Row
         crumbs: the way to what is shown, below the root of the server.
         share: the href of the share's root; "": the list of shares.
     """
-    way = [Crumb("/", "Home"), *crumbs]
+    base: str = environ[BASE_KEY]
+    way = [Crumb(f"{base}/", "Home"), *crumbs]
     nonce = secrets.token_urlsafe(16)
     is_basic = environ.get("HTTP_AUTHORIZATION", "")[:6].lower() == "basic "
     text = _DOCUMENT.format(
         title=escape("/" + "/".join(crumb.text for crumb in way[1:])),
+        base=escape(f"{base}/"),
         share=escape(share),
         user=escape(principal_of(environ).name or "") if is_basic else "",  # only a password can be forgotten
-        icons=escape(asset_url("icons.svg")),
-        style=escape(asset_url("page.css")),
-        script=escape(asset_url("app.js")),
+        icons=escape(asset_url(base, "icons.svg")),
+        style=escape(asset_url(base, "page.css")),
+        script=escape(asset_url(base, "app.js")),
         crumbs=" ".join(f'<a href="{escape(crumb.href)}">{escape(crumb.text)}</a>' for crumb in way),
         lines="".join(map(_line, rows)),
         download=_DOWNLOAD if share else "",
@@ -130,7 +133,9 @@ def _row(base: str, node: Node) -> Row:
 
 def _crumbs(request: Request) -> list[Crumb]:
     share, names = request.share, request.path.names
-    crumbs = [Crumb(share.href(ROOT, is_collection=True), share.name)] if share.mount else []
+    crumbs = (
+        [Crumb(share.href(ROOT, is_collection=True), share.name)] if share.mount != request.environ[BASE_KEY] else []
+    )
     path = ROOT
     for name in names:
         path = path.child(name)

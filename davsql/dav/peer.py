@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from davsql.dav.responses import HttpError
+from davsql.errors import DavsqlError
 from davsql.networks import Networks, checked_networks, is_local, plain_address
+from davsql.paths import ROOT, DavPath
 from davsql.requestid import adopt
 
 log = logging.getLogger(__name__)
@@ -21,11 +23,12 @@ log = logging.getLogger(__name__)
 PROXIED_KEY = "davsql.is_proxied"  # environ key: the connection comes from a trusted proxy
 UNNAMED_KEY = "davsql.is_unnamed"  # environ key: a trusted proxy speaks for a client and does not say which
 PUBLIC_URL_KEY = "davsql.public_url"
+BASE_KEY = "davsql.base"  # environ key: what every path begins with, percent-encoded and without a slash at its end
 
 _FORWARDED_PAIR = re.compile(r'[ \t]*([A-Za-z]+)=("(?:[^"\\]|\\.)*"|[^\s;,"]*)[ \t]*(?:;|\Z)')
 _FORWARDING = ("HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO")
 _HOST = re.compile(r"[A-Za-z0-9._~-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
-_PUBLIC_URL = re.compile(rf"https?://({_HOST.pattern})/?")
+_PUBLIC_URL = re.compile(rf"https?://(?P<host>{_HOST.pattern})(?P<path>/[^?#]*)?")
 _PORT = re.compile(r":\d*$")
 _NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 
@@ -37,18 +40,33 @@ class ProxyOptions:
     trusted_proxies: tuple[str, ...] = ()
     # A proxy sets one of both and passes the other on as the client sent it: so only one can be believed.
     forwarded_header: Literal["X-Forwarded-For", "Forwarded"] = "X-Forwarded-For"
-    public_url: str | None = None  # how clients call this server, where the proxy does not hand on the host
+    # How clients call this server, where the proxy does not hand on the host, or where it is not all of the host.
+    public_url: str | None = None
     hosts: tuple[str, ...] = ()  # the names and addresses by which it may be called; empty: see Peers.require_host
 
     def __post_init__(self) -> None:
         checked_networks("trusted_proxies", self.trusted_proxies)
-        if self.public_url is not None and not _PUBLIC_URL.fullmatch(self.public_url):
-            raise ValueError(
-                f"public_url: expected something like 'https://dav.example.org', found {self.public_url!r}"
-            )
+        try:
+            _ = self.base
+        except ValueError as error:
+            wanted = "something like 'https://dav.example.org' or 'https://example.org/files'"
+            raise ValueError(f"public_url: expected {wanted}, found {self.public_url!r}") from error
         for host in self.hosts:
             if not _NAME.fullmatch(host.lower()) and plain_address(host.strip("[]")) is None:
                 raise ValueError(f"hosts: expected names or addresses without scheme and port, found {host!r}")
+
+    @property
+    def base(self) -> DavPath:
+        """The path of the public URL: what is served lies below it. ValueError: there is no such URL."""
+        if self.public_url is None:
+            return ROOT
+        match = _PUBLIC_URL.fullmatch(self.public_url)
+        if match is None:
+            raise ValueError("no URL")
+        try:
+            return DavPath.parse(match["path"] or "/")
+        except DavsqlError as error:
+            raise ValueError(str(error)) from error
 
 
 class _Hop(NamedTuple):
@@ -67,11 +85,13 @@ class Peers:
         public = _PUBLIC_URL.fullmatch(options.public_url or "")
         self._hosts = {_bare(host) for host in options.hosts}
         if self._hosts and public is not None:
-            self._hosts.add(_bare(public[1]))
+            self._hosts.add(_bare(public["host"]))
         self._is_open = is_open
         self._trusted = Networks(options.trusted_proxies)
         self._takes_forwarded = options.forwarded_header == "Forwarded"
         self._public_url = options.public_url
+        self._base = options.base
+        self._base_href = href_of_base(options.base)
         self._has_warned = False
 
     def settle(self, environ: dict[str, Any]) -> None:
@@ -80,6 +100,7 @@ class Peers:
         peer = plain_address(told) or told
         environ["REMOTE_ADDR"] = peer
         environ[PUBLIC_URL_KEY] = self._public_url
+        environ[BASE_KEY] = self._base_href
         environ[PROXIED_KEY] = is_proxied = peer in self._trusted
         environ[UNNAMED_KEY] = False
         if not is_proxied:
@@ -114,6 +135,19 @@ class Peers:
         if not is_own:
             raise HttpError(421, f"This server is not called {host!r}; [server] hosts says how it is called.")
 
+    def path_within(self, path: DavPath) -> DavPath:
+        """A path of a request, below the path of the public URL.
+
+        The proxy hands paths on as they came: one that takes its prefix away decodes them, or cannot be told from one
+        that does not.
+
+        Raises:
+            HttpError: 404.
+        """
+        if not path.is_within(self._base):
+            raise HttpError(404, f"There is nothing here: this server begins at {self._base_href}/.")
+        return DavPath(path.names[len(self._base.names) :]) if self._base.names else path
+
     def _hops(self, environ: Mapping[str, Any]) -> list[_Hop]:
         """What the trusted proxy's header says, the nearest hop last."""
         if self._takes_forwarded:
@@ -140,6 +174,11 @@ class Peers:
                 "one client",
                 peer,
             )
+
+
+def href_of_base(base: DavPath) -> str:
+    """What hrefs begin with; "" where that is nothing."""
+    return "" if base.is_root else base.href()
 
 
 def is_private(environ: Mapping[str, Any]) -> bool:

@@ -11,6 +11,7 @@ from davsql.dav.conditions import parse_depth
 from davsql.dav.methods import options
 from davsql.dav.multistatus import escape, multistatus
 from davsql.dav.pages import Row, page
+from davsql.dav.peer import BASE_KEY
 from davsql.dav.properties import Group, remembered_plan
 from davsql.dav.provider import METHODS, PATH_KEY, AnsweringProvider
 from davsql.dav.request import Request, Share
@@ -71,7 +72,7 @@ class RootsProvider(AnsweringProvider):
         if depth == "infinity":
             raise HttpError(403, "Ask with Depth: 0 or 1.", condition="propfind-finite-depth")  # RFC 4918 9.1
         plan = remembered_plan(parse_propfind(read_body(request)))
-        nodes, hrefs = [self._node], ["/"]
+        nodes, hrefs = [self._node], [escape(f"{request.environ[BASE_KEY]}/")]
         if depth == "1":
             shares = self._seen(request.environ)
             nodes += [share.store.node(ROOT)._replace(name=share.name) for share in shares]

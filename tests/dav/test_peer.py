@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from davsql.dav.peer import PROXIED_KEY, Peers, ProxyOptions, is_private
+from davsql.dav.peer import PROXIED_KEY, Peers, ProxyOptions, href_of_base, is_private
 from davsql.dav.responses import HttpError
 from davsql.networks import plain_address
 
@@ -154,12 +154,28 @@ def test_settle__warns_once_of_a_local_proxy_that_is_not_named(caplog: pytest.Lo
 
 
 @pytest.mark.parametrize(
-    "url", ["dav.example.org", "ftp://x", "https://x/dav", "https://u@x", "https://", "https://a b"]
+    "url",
+    [
+        *("dav.example.org", "ftp://x", "https://u@x", "https://", "https://a b", "https://x?a", "https://x/a?b"),
+        *("https://x/a#b", "https://x/../a", "https://x/%zz", "https://x/a%2Fb"),
+    ],
 )
-def test_proxy_options__public_url_is_a_scheme_and_a_host(url: str) -> None:
+def test_proxy_options__public_url_has_a_scheme_a_host_and_a_path(url: str) -> None:
     with pytest.raises(ValueError, match=r"^public_url: "):
         ProxyOptions(public_url=url)
-    ProxyOptions(public_url="https://[2001:db8::1]:8443/")
+
+
+@pytest.mark.parametrize(
+    ("url", "base"),
+    [
+        ("https://[2001:db8::1]:8443/", ""),
+        ("https://example.org", ""),
+        ("https://example.org/files", "/files"),
+        ("https://example.org/my%20files//caf%c3%a9/", "/my%20files/caf%C3%A9"),
+    ],
+)
+def test_proxy_options__the_path_of_the_public_url_is_where_all_begins(url: str, base: str) -> None:
+    assert href_of_base(ProxyOptions(public_url=url).base) == base
 
 
 # --- the names of this server -------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import { attempt, button, count, h, icon, say, sizeText } from "./?asset=dom.js&
 import { List } from "./?asset=list.js&v=VERSION";
 import { Uploads, dropped, picked } from "./?asset=upload.js&v=VERSION";
 
-const { share, user } = document.body.dataset;
+const { base, share, user } = document.body.dataset;
 const FOUND_MAX = 2000;
 const SIGNED_OUT = "-signed-out-";
 
@@ -14,7 +14,7 @@ let may = { mayAdd: false, mayRemove: false };
 let visit = new AbortController(); // ends what belongs to the folder that was left
 
 const list = new List({ open: openEntry, changed: drawSelection });
-const uploads = new Uploads(share || "/", (folder) => folder === here && refresh());
+const uploads = new Uploads(share || base, (folder) => folder === here && refresh());
 
 // --- what there is to see ---------------------------------------------------------------------------------------
 
@@ -53,8 +53,8 @@ function drawSelection() {
 }
 
 function drawFolder() {
-  let href = "/";
-  const links = [["/", "Home"], ...here.split("/").filter(Boolean).map((each) => [(href += `${each}/`), decodeURIComponent(each)])];
+  let href = base;
+  const links = [[base, "Home"], ...here.slice(base.length).split("/").filter(Boolean).map((each) => [(href += `${each}/`), decodeURIComponent(each)])];
   crumbs.replaceChildren(...links.map(([to, name], index) => h("a", { href: to, onclick: follow,
     "aria-current": index === links.length - 1 ? "page" : null }, name)));
   document.title = links.length > 1 ? links.at(-1)[1] : "Files";
@@ -231,7 +231,7 @@ function download() {
 async function signOut() {
   await new Promise((resolve) => {
     const request = new XMLHttpRequest();
-    request.open("GET", new URL("/?signout", location.origin), true, SIGNED_OUT, "-");
+    request.open("GET", new URL(`${base}?signout`, location.origin), true, SIGNED_OUT, "-");
     request.onloadend = resolve;
     request.send();
   });
