@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,14 @@ PACKAGES = {
     "cadaver": "cadaver",
     "rclone": "rclone",
     "mount.davfs": "davfs2",
+    "dbus-run-session": "dbus-daemon",
+    "gio": "libglib2.0-bin",
+    "gvfsd-dav": "gvfs-backends",
+    "kioclient": "kde-cli-tools",
+    "vim.tiny": "vim-tiny",
+    "wget": "wget",
 }
+BESIDE_PATH = "/usr/sbin:/sbin:/usr/libexec"
 
 
 def is_ci() -> bool:
@@ -53,29 +61,38 @@ class Program:
     folder: Path
     settings: Mapping[str, str] = field(default_factory=dict)
 
-    def run(self, *arguments: str | Path, stdin: bytes = b"", timeout_s: float = TIMEOUT_S) -> Finished:
-        """Run to the end, whatever that is.
-
-        Raises:
-            subprocess.TimeoutExpired: the program was killed.
-        """
-        environment = {
+    @property
+    def environment(self) -> dict[str, str]:
+        """All the variables it sees."""
+        return {
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder),
             "LC_ALL": "C.UTF-8",
             "TZ": "UTC",
             **self.settings,
         }
-        done = subprocess.run(
-            [self.path, *map(str, arguments)],
-            cwd=self.folder,
-            env=environment,
-            input=stdin,
-            capture_output=True,
-            timeout=timeout_s,
-            check=False,
-        )
-        return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def run(self, *arguments: str | Path, stdin: bytes = b"", timeout_s: float = TIMEOUT_S) -> Finished:
+        """Run to the end, whatever that is.
+
+        Raises:
+            subprocess.TimeoutExpired: the program was killed.
+        """
+        # Files, because daemons that a program leaves behind would keep pipes open.
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            done = subprocess.run(
+                [self.path, *map(str, arguments)],
+                cwd=self.folder,
+                env=self.environment,
+                input=stdin,
+                stdout=out,
+                stderr=err,
+                timeout=timeout_s,
+                check=False,
+            )
+            out.seek(0)
+            err.seek(0)
+            return Finished(done.returncode, out.read().decode(), err.read().decode())
 
     def succeed(self, *arguments: str | Path, stdin: bytes = b"", timeout_s: float = TIMEOUT_S) -> Finished:
         """Run; the exit status must be 0."""
@@ -86,7 +103,7 @@ class Program:
 
 def find_program(name: str, folder: Path, settings: Mapping[str, str] | None = None) -> Program:
     """The client `name`, to be run in `folder`; ends the test where it is not installed."""
-    path = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    path = shutil.which(name, path=f"{os.environ['PATH']}:{BESIDE_PATH}")
     if path is None:
         cannot_run(f"{name} is missing: apt-get install {PACKAGES[name]}")
     return Program(path, folder, settings or {})
