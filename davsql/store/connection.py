@@ -135,6 +135,7 @@ def open_rewritten(file: Path, options: StoreOptions) -> apsw.Connection:
     try:
         with translated():
             _require_application(connection, file, options)
+            set_pragma(connection, "journal_mode", "delete")  # it may have been complete, and in WAL mode as stores are
     except BaseException:
         connection.close()
         raise

@@ -430,6 +430,20 @@ def test_convert__goes_on_with_what_the_store_still_holds(file: Path, options: S
     assert contents(file, StoreOptions(key=begun)) == expected
 
 
+def test_convert__goes_on_with_one_that_was_complete(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And in WAL mode: stopped just before the exchange."""
+    expected, key = contents(plain, StoreOptions()), new_key()
+
+    def stop(_part: Path, _model: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("davsql.store.convert.own_as", stop)
+        convert(plain, StoreOptions(), key)
+    assert convert(plain, StoreOptions(), begun_key(plain, GIVEN)).reused_bytes > 0
+    assert contents(plain, StoreOptions(key=key)) == expected
+
+
 @pytest.mark.usefixtures("small_steps")
 def test_convert__begins_anew_with_another_key_or_another_schema(plain: Path) -> None:
     stopped(plain, StoreOptions(), new_key(), 0.5)
@@ -501,6 +515,7 @@ def test_convert__killed_at_any_moment_leaves_the_old_or_the_new(tmp_path: Path,
         time.sleep(chance.uniform(0.3, 0.8))
         process.send_signal(signal.SIGKILL)
         process.communicate()
+        assert process.returncode in (0, -signal.SIGKILL)
         left = [each for each in (plain, tmp_path / "copy.davsql") if each.exists()]
         is_over = first_bytes(plain) != before[plain.name][:16]
         ends[process.returncode, len(left), is_over] += 1
