@@ -28,7 +28,7 @@ PAGE_MEMBERS = 1000
 # By the nonce run our modules, and what they import. 'self' would let in what users stored on this origin.
 _POLICY = (
     "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; img-src 'self'; "
-    "media-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "media-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 _DOCUMENT = """\
 <!DOCTYPE html>
@@ -44,7 +44,10 @@ _DOCUMENT = """\
 {download}</main>
 </body></html>
 """
-_DOWNLOAD = '<p class="plain"><a href="?download=zip">Download everything here as a ZIP file</a></p>'
+# No link: programs that follow every link of a tree would fetch each file once more for every folder above it.
+_DOWNLOAD = (
+    '<form class="plain"><button name="download" value="zip">Download everything here as a ZIP file</button></form>'
+)
 
 
 class Row(NamedTuple):

@@ -167,7 +167,7 @@ def test_page__works_without_script(chromium: Browser, server: LiveServer) -> No
         page.get_by_role("link", name="2026/").click()
         page.get_by_role("navigation").get_by_role("link", name="Photos").click()
         with page.expect_download() as download:
-            page.get_by_role("link", name="ZIP").click()
+            page.get_by_role("button", name="ZIP").click()
         assert download.value.suggested_filename == "Photos.zip"
         with zipfile.ZipFile(download.value.path()) as archive:
             assert archive.namelist() == ["2026/", "2026/sea.png"]

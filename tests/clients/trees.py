@@ -68,6 +68,16 @@ def make_odd_tree(top: Path) -> None:
     (top / "big.bin").write_bytes(random.Random(5).randbytes(BIG_BYTES))  # noqa: S311  # content, no secret
 
 
+def put_tree(store: Store, top: Path, to: str) -> None:
+    """Put all that is below a folder into a collection that is there."""
+    for path in sorted(top.rglob("*")):
+        target = f"{to}/{path.relative_to(top)}"
+        if path.is_dir():
+            store_steps.mkcol(store, target)
+        else:
+            store_steps.put(store, target, path.read_bytes())
+
+
 def brief(content: bytes) -> bytes:
     """Short content as it is, long content as a digest: a failed comparison must stay readable."""
     return content if len(content) <= BRIEF_BYTES else f"SHA-256 {hashlib.sha256(content).hexdigest()}".encode()
