@@ -18,7 +18,7 @@ from davsql.cli.maintain import WORK
 from davsql.dav import conditions, safexml, xmlbody
 from davsql.dav.errors import RULES
 from davsql.maintenance import thread
-from davsql.store import blobs, checkpointer, trees, writer
+from davsql.store import blobs, checkpointer, sizes, trees, writer
 from davsql.store.options import StoreOptions
 
 PROJECT = Path(__file__).parent.parent
@@ -39,6 +39,7 @@ FIXED_LIMITS = {
     "Bytes of a name, UTF-8": paths.MAX_NAME_BYTES,
     "Bytes of a path, decoded": paths.MAX_PATH_BYTES,
     "Bytes of the owner of a lock": xmlbody.MAX_OWNER_BYTES,
+    "Files and folders counted for sizes of collections": sizes.COUNTED_NODES,
     "Properties in a request": xmlbody.MAX_PROPERTIES,
     "Nesting of XML": safexml.MAX_DEPTH,
     "Tags in an XML body": safexml.MAX_TAGS,

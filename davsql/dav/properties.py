@@ -40,6 +40,7 @@ class Group(NamedTuple):
         locks: the content of lockdiscovery, of nodes that are covered by a lock.
         rights: what whoever asks may do with each, if `Plan.needs_rights`.
         checksums: of blobs that have any, if `Plan.needs_checksums`.
+        sizes: bytes in the trees of collections, of those that were counted, if `Plan.needs_sizes`.
     """
 
     nodes: Nodes
@@ -47,6 +48,7 @@ class Group(NamedTuple):
     locks: Mapping[Inode, str]
     rights: Mapping[Inode, Right]
     checksums: Mapping[BlobId, Checksums] = MappingProxyType({})
+    sizes: Mapping[Inode, int] = MappingProxyType({})
 
     def picked(self, places: Sequence[int]) -> Group:
         return self._replace(nodes=self.nodes.picked(places), hrefs=[self.hrefs[place] for place in places])
@@ -152,6 +154,15 @@ _ASKED_OF_FILES: dict[PropertyName, Parts] = {
     **_owncloud("checksums", _checksums),
     **_owncloud("size", lambda group: map(str, group.nodes.sizes)),
 }
+# RFC 4918 15.4 gives collections no length, and every client asks for it by name. So it is for those alone who want to
+# know how much a collection holds.
+_ASKED_OF_COUNTED: dict[PropertyName, Parts] = {
+    **_ASKED_OF_ALL,
+    **_owncloud("size", lambda group: [str(group.sizes[inode]) for inode in group.nodes.inodes]),
+    (DAV, "getcontentlength"): _element(
+        "getcontentlength", lambda group: [str(group.sizes[inode]) for inode in group.nodes.inodes]
+    ),
+}
 _NEED_RIGHTS = frozenset({(DAV, PRIVILEGES), (OWNCLOUD, "permissions")})
 
 # RFC 4918 15: what clients cannot set. A display name is theirs to choose: set, it is kept as a dead property.
@@ -208,6 +219,7 @@ class Plan:
         needs_locks: lockdiscovery is part of the answer.
         needs_rights: current-user-privilege-set is, or oc:permissions.
         needs_checksums: oc:checksums is.
+        needs_sizes: oc:size is, which of collections has to be counted.
     """
 
     def __init__(
@@ -226,6 +238,7 @@ class Plan:
         self.needs_locks = is_all or (DAV, LOCKDISCOVERY) in named
         self.needs_rights = not _NEED_RIGHTS.isdisjoint(named)
         self.needs_checksums = (OWNCLOUD, "checksums") in named
+        self.needs_sizes = (OWNCLOUD, "size") in named
         self.needs_dead = asked.kind != "prop" or any(name not in PROTECTED for name in named)
         values: dict[str, Parts] = {name: (f"<D:{name}>{value}</D:{name}>",) for name, value in (quota or {}).items()}
         self._files = self._kind_plan(_OF_FILES, _ASKED_OF_FILES, named)
@@ -233,6 +246,9 @@ class Plan:
             values[SYNC_STATE] = _element(SYNC_STATE, lambda group: map(sync_token, group.nodes.inodes))
             values[REPORTS] = (_SUPPORTED_REPORTS,)
         self._collections = self._kind_plan({**_OF_COLLECTIONS, **values}, _ASKED_OF_ALL, named)
+        self._counted = self._collections
+        if self.needs_sizes:
+            self._counted = self._kind_plan({**_OF_COLLECTIONS, **values}, _ASKED_OF_COUNTED, named)
 
     def _kind_plan(
         self, own: Mapping[str, Parts], asked: Mapping[PropertyName, Parts], named: Mapping[PropertyName, None]
@@ -262,12 +278,12 @@ class Plan:
         nodes = group.nodes
         if not dead and None not in nodes.digests:
             return _written(self._files.response, group)
-        places: dict[tuple[bool, bool], list[int]] = {}
+        places: dict[tuple[bool, bool, bool], list[int]] = {}
         for place, (inode, digest) in enumerate(zip(nodes.inodes, nodes.digests, strict=True)):
-            places.setdefault((digest is None, inode in dead), []).append(place)
+            places.setdefault((digest is None, inode in group.sizes, inode in dead), []).append(place)
         found = [""] * len(nodes)
-        for (is_collection, has_dead), chosen in places.items():
-            kind = self._collections if is_collection else self._files
+        for (is_collection, is_counted, has_dead), chosen in places.items():
+            kind = self._files if not is_collection else self._counted if is_counted else self._collections
             part = group if len(places) == 1 else group.picked(chosen)
             texts = self._with_dead(kind, part, dead) if has_dead else _written(kind.response, part)
             for place, text in zip(chosen, texts, strict=True):

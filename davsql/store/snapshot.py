@@ -8,7 +8,7 @@ from davsql.access import Access
 from davsql.model import BlobId, Checksums, DeadProperty, Inode, Lock, Node, Nodes, StateList
 from davsql.paths import DavPath
 from davsql.store import access as rights
-from davsql.store import checksums, locks, nodes, preconditions, properties, sync
+from davsql.store import checksums, locks, nodes, preconditions, properties, sizes, sync
 from davsql.store.sync import SyncAnswer, SyncRequest
 from davsql.store.sync_tokens import Tokens
 from davsql.store.transaction import ReadTx
@@ -41,6 +41,10 @@ class Snapshot:
     def checksums(self, blob_ids: Sequence[BlobId | None]) -> dict[BlobId, Checksums]:
         """The checksums of these blobs beside their SHA-256; blobs without any are left out."""
         return checksums.checksums_of(self._tx, blob_ids)
+
+    def tree_sizes(self, tops: Sequence[Inode]) -> dict[Inode, int]:
+        """See sizes.tree_sizes."""
+        return sizes.tree_sizes(self._tx, tops, self._access) if tops else {}
 
     def has_locks(self) -> bool:
         """Whether there is any lock at all."""

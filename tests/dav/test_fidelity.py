@@ -9,8 +9,9 @@ from base64 import b64encode
 import pytest
 
 from davsql.maintenance.gc import collect_garbage
+from davsql.model import PropertyUpdate
 from davsql.store.store import Store
-from tests.dav.answers import DAV, only_response, proppatch_body, set_body
+from tests.dav.answers import DAV, only_response, propfind_body, proppatch_body, responses, set_body
 from tests.http_client import Reply
 from tests.live_server import LiveServer
 from tests.store_steps import at, mkcol, put, read, tree
@@ -181,10 +182,74 @@ def test_propfind__what_owncloud_clients_ask_for(server: LiveServer, store: Stor
     assert ask(server, "/a", *names) == {200: found}
     server.request("MOVE", "/a", None, {"Destination": "/b"})
     assert ask(server, "/b", *names) == {200: found}
-    assert ask(server, "/c", *names) == {
-        200: {f"{OC}fileid": str(folder.inode), f"{OC}id": str(folder.inode), f"{OC}permissions": "GDNVCK"},
-        404: {f"{OC}size": None},
+    inode = str(folder.inode)
+    found = {f"{OC}fileid": inode, f"{OC}id": inode, f"{OC}permissions": "GDNVCK", f"{OC}size": "0"}
+    assert ask(server, "/c", *names) == {200: found}
+
+
+SIZES = (
+    '<propfind xmlns="DAV:" xmlns:oc="http://owncloud.org/ns"><prop><getcontentlength/><oc:size/>{}</prop></propfind>'
+)
+
+
+def told_sizes(reply: Reply) -> dict[str, tuple[str | None, str | None]]:
+    """Of each href the length and the size, None where they are 404."""
+    return {
+        href: (found.get(200, {}).get(f"{DAV}getcontentlength"), found.get(200, {}).get(f"{OC}size"))
+        for href, found in (
+            (href, {status: {name: each.text for name, each in named.items()} for status, named in by_status.items()})
+            for href, by_status in responses(reply).items()
+        )
     }
+
+
+@pytest.fixture
+def folders(store: Store) -> None:
+    """12 bytes in /c/d, 5 more in /c, none in /e."""
+    for path in ("/c", "/c/d", "/e"):
+        mkcol(store, path)
+    put(store, "/c/d/a", DATA)
+    put(store, "/c/b", b"12345")
+
+
+@pytest.mark.usefixtures("folders")
+def test_propfind__sizes_of_collections_are_those_of_their_trees(server: LiveServer, store: Store) -> None:
+    expected = {"/": ("17", "17"), "/c/": ("17", "17"), "/e/": ("0", "0")}
+    body = SIZES.format("").encode()
+    assert told_sizes(server.request("PROPFIND", "/", body, {"Depth": "1"})) == expected
+    assert told_sizes(server.request("PROPFIND", "/c", body, {"Depth": "0"})) == {"/c/": ("17", "17")}
+    found = told_sizes(server.request("PROPFIND", "/c", body, {"Depth": "infinity"}))
+    assert found == {"/c/": ("17", "17"), "/c/d/": ("12", "12"), "/c/b": ("5", "5"), "/c/d/a": ("12", "12")}
+    sync = (
+        SIZES.format("")
+        .replace("propfind", "sync-collection")
+        .replace("<prop>", "<sync-token/><sync-level>1</sync-level><prop>")
+    )
+    reply = server.request("REPORT", "/c", sync.encode())
+    assert "<D:getcontentlength>12</D:getcontentlength>" in reply.text
+    store.set_properties(at("/c"), [PropertyUpdate("urn:x", "colour", "<x:colour xmlns:x='urn:x'>red</x:colour>")])
+    with_dead = SIZES.format('<x:colour xmlns:x="urn:x"/>').encode()
+    assert told_sizes(server.request("PROPFIND", "/", with_dead, {"Depth": "1"})) == expected
+
+
+@pytest.mark.usefixtures("folders")
+def test_propfind__sizes_of_collections_are_for_those_alone_who_ask(server: LiveServer) -> None:
+    for name in ("getcontentlength", "getetag"):
+        found = only_response(server.request("PROPFIND", "/c", propfind_body(name), {"Depth": "0"}))
+        assert {status: set(named) for status, named in found.items()} == {404: {f"{DAV}{name}"}}
+    for inside in ("<D:allprop/>", "<D:propname/>"):
+        body = f'<D:propfind xmlns:D="DAV:">{inside}</D:propfind>'.encode()
+        (said,) = only_response(server.request("PROPFIND", "/c", body, {"Depth": "0"})).values()
+        assert {f"{DAV}getcontentlength", f"{OC}size"}.isdisjoint(said)
+
+
+@pytest.mark.usefixtures("folders")
+def test_propfind__sizes_of_collections_too_large_to_count_are_404(
+    server: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("davsql.store.sizes.COUNTED_NODES", 6)  # /c has 4, /e 1, the root 6
+    found = told_sizes(server.request("PROPFIND", "/", SIZES.format("").encode(), {"Depth": "1"}))
+    assert found == {"/": (None, None), "/c/": ("17", "17"), "/e/": ("0", "0")}
 
 
 def checksums(server: LiveServer, path: str) -> str | None:

@@ -37,6 +37,7 @@ class _Page(NamedTuple):
         locks: the content of lockdiscovery, of nodes that are covered by a lock.
         rights: what whoever asks may do with each, where that matters.
         checksums: of the content of those that have any.
+        sizes: bytes in the trees of collections, as far as they were counted.
     """
 
     members: Nodes
@@ -44,10 +45,11 @@ class _Page(NamedTuple):
     locks: Mapping[Inode, str]
     rights: Mapping[Inode, Right]
     checksums: Mapping[BlobId, Checksums]
+    sizes: Mapping[Inode, int]
 
     def group(self, nodes: Nodes, hrefs: Sequence[str]) -> Group:
         """Some of them, to be written."""
-        return Group(nodes, hrefs, self.locks, self.rights, self.checksums)
+        return Group(nodes, hrefs, self.locks, self.rights, self.checksums, self.sizes)
 
 
 def handle(request: Request) -> Response:
@@ -85,7 +87,7 @@ class _Listing:
         self._now = time.time_ns()
         self._href = escape(request.share.href(request.path, is_collection=top.is_collection))
 
-    def page(self, view: Snapshot, members: Nodes) -> _Page:
+    def page(self, view: Snapshot, members: Nodes, *, is_first: bool = True) -> _Page:
         """Ask the store for what the plan needs about `top` and `members`, each of which follows its parent."""
         inodes = [self.top.inode, *members.inodes]
         rights: Mapping[Inode, Right] = {}
@@ -97,7 +99,13 @@ class _Listing:
         locks = self._locks(view, members) if self._plan.needs_locks else {}
         blob_ids = [self.top.blob_id, *members.blob_ids]
         checksums = view.checksums(blob_ids) if self._plan.needs_checksums else {}
-        return _Page(members, dead, locks, rights, checksums)
+        sizes = view.tree_sizes(self._collections(members, is_first=is_first)) if self._plan.needs_sizes else {}
+        return _Page(members, dead, locks, rights, checksums, sizes)
+
+    def _collections(self, members: Nodes, *, is_first: bool) -> list[Inode]:
+        """Those of a page; the top, which holds the most, comes last, and on the first page only."""
+        found = [inode for inode, digest in zip(members.inodes, members.digests, strict=True) if digest is None]
+        return [*found, self.top.inode] if is_first and self.top.is_collection else found
 
     def responses(self, page: _Page, *, is_paged: bool) -> Iterator[str]:
         """All responses in blocks; where there are further pages, each is a snapshot of its own."""
@@ -106,7 +114,7 @@ class _Listing:
         while is_paged and len(page.members) == PAGE_MEMBERS:
             after = lookup_key(page.members.names[-1])
             with self._request.store.snapshot(self._request.access) as view:
-                page = self.page(view, view.members(self.top.inode, after=after, limit=PAGE_MEMBERS))
+                page = self.page(view, view.members(self.top.inode, after=after, limit=PAGE_MEMBERS), is_first=False)
             yield from self._blocks(page)
 
     def _blocks(self, page: _Page) -> Iterator[str]:

@@ -66,7 +66,9 @@ def _changed(request: Request, view: Snapshot, plan: Plan, answer: SyncAnswer) -
     locks = _locks(request, view, answer) if plan.needs_locks and view.has_locks() else {}
     blob_ids = [blob_id for blob_id in nodes.blob_ids if blob_id is not None]
     checksums = view.checksums(blob_ids) if plan.needs_checksums else {}
-    return plan.responses(Group(nodes, hrefs, locks, rights, checksums), dead)
+    collections = [inode for inode, digest in zip(nodes.inodes, nodes.digests, strict=True) if digest is None]
+    sizes = view.tree_sizes(collections) if plan.needs_sizes else {}
+    return plan.responses(Group(nodes, hrefs, locks, rights, checksums, sizes), dead)
 
 
 def _locks(request: Request, view: Snapshot, answer: SyncAnswer) -> Mapping[Inode, str]:
