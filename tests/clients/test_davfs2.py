@@ -9,6 +9,7 @@ import pytest
 from davsql.model import LockRequest, LockScope
 from davsql.store.store import Store
 from tests.clients.davfs2 import mounted, shell
+from tests.clients.programs import find_program
 from tests.clients.trees import make_odd_tree, tree_in_store, tree_on_disk
 from tests.live_server import LiveServer
 from tests.store_steps import at, put, read, tree
@@ -40,6 +41,36 @@ mv moved/files/.hidden a/b/shown
 rm moved/empty.txt
 """
 
+# Each in the way of its kind: vim itself, then what Emacs, GNOME's and KDE's editors, and LibreOffice do to files.
+EDITING = r"""
+set -e
+edit() {
+    "$VIM_TINY" -u NONE -i NONE -N -e -s -c "set backup backupskip= backupcopy=$1" -c "\$ s/.*/$2/" -c wq "vim $1.txt"
+}
+for copy in no yes; do
+    printf 'first\nsecond\n' >"vim $copy.txt"
+    edit $copy third
+done
+sleep 1.1                                               # for a second after vim's fchmod, davfs2 says "0 bytes"
+for copy in no yes; do edit $copy fourth; done
+echo old >emacs.txt                                     # the old file is renamed, and a new one written
+echo typed >'#emacs.txt#'
+mv emacs.txt emacs.txt~
+echo new >emacs.txt
+rm '#emacs.txt#'
+echo old >renamed.txt                                   # written beside it, synced, renamed over it
+echo new >.goutputstream-XXXXXX
+sync .goutputstream-XXXXXX
+mv .goutputstream-XXXXXX renamed.txt
+echo 'a longer text' >office.odt                        # a lock file, a copy beside it, then written in place
+echo ,user,host >.~lock.office.odt#
+cp office.odt lu1234.tmp
+echo short >office.odt
+rm lu1234.tmp .~lock.office.odt#
+echo line >>log.txt                                     # opened and closed for each line
+echo line >>log.txt
+"""
+
 
 @pytest.mark.parametrize("use_locks", [True, False], ids=["with locks", "without locks"])
 def test_davfs2__leaves_in_the_store_what_it_leaves_on_a_disk(
@@ -53,6 +84,20 @@ def test_davfs2__leaves_in_the_store_what_it_leaves_on_a_disk(
         shell(mount.point, SOURCE=source).succeed("-c", WORK)
         mount.unmount()
     assert tree_in_store(store) == tree_on_disk(local)
+    assert store.stats().locks == 0
+
+
+@pytest.mark.parametrize("use_locks", [True, False], ids=["with locks", "without locks"])
+def test_davfs2__keeps_what_editors_save(server: LiveServer, store: Store, folder: Path, *, use_locks: bool) -> None:
+    vim = find_program("vim.tiny", folder).path
+    shell(folder, VIM_TINY=vim).succeed("-c", EDITING)
+    with mounted(server.url, use_locks=use_locks) as mount:
+        shell(mount.point, VIM_TINY=vim).succeed("-c", EDITING)
+        mount.unmount()
+    saved = tree_in_store(store)
+    assert saved == tree_on_disk(folder)
+    assert saved["/vim no.txt"] == saved["/vim yes.txt"] == b"first\nfourth\n"
+    assert saved["/vim no.txt~"] == saved["/vim yes.txt~"] == b"first\nthird\n"
     assert store.stats().locks == 0
 
 
