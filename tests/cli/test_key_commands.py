@@ -12,9 +12,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import click
 import pytest
 
 from davsql.cli import unlocking
+from davsql.cli.main import COMMANDS as PROGRAM
+from davsql.cli.main import davsql as program
 from davsql.keys.file import keys_file, read_envelopes
 from davsql.store.cipher import PLAIN_HEADER, first_bytes
 from tests.cli.conftest import Outcome, RunDavsql
@@ -111,6 +114,22 @@ COMMANDS = [
 ]
 
 
+def test_commands__that_open_a_store_take_a_key() -> None:
+    without = {"cert", "init", "token", "user"}  # init has them too, and makes the store
+    found = {name: program.get_command(click.Context(program), name) for name in PROGRAM if name not in without}
+    leaves = [
+        (name, leaf)
+        for name, each in found.items()
+        for leaf in (each.commands.values() if isinstance(each, click.Group) else [each])
+        if leaf is not None
+    ]
+    taking = {(name, leaf.name) for name, leaf in leaves if "--db" in {each for p in leaf.params for each in p.opts}}
+    for name, leaf in leaves:
+        if (name, leaf.name) in taking:
+            assert {"--key-file", "--key-command"} <= {each for p in leaf.params for each in p.opts}, (name, leaf.name)
+    assert {name for name, _ in taking} >= {command[0] for command in COMMANDS} | {"restore", "encrypt"}
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 @pytest.mark.parametrize(
     ("keys", "message"),
@@ -164,6 +183,7 @@ def test_plain_store__with_a_key(davsql: RunDavsql, tmp_path: Path) -> None:
 
 
 def test_keys__are_added_exchanged_and_revoked(davsql: RunDavsql, db: Path) -> None:
+    before = db.read_bytes()
     assert davsql("key", "add", "--name", "bob", "--new-key-file", "b.key", *KEY).out == "added bob\n"
     assert opens(davsql, "--key-file", "b.key")
     told = davsql("key", "info").out
@@ -172,6 +192,7 @@ def test_keys__are_added_exchanged_and_revoked(davsql: RunDavsql, db: Path) -> N
     assert not opens(davsql, *KEY)
     davsql("key", "new", "c.key")
     assert davsql("key", "rotate", "--new-key-file", "c.key", "--key-file", "b.key").code == 0
+    assert db.read_bytes() == before  # whatever its size: only the file of keys is written
     assert not opens(davsql, "--key-file", "b.key")
     assert opens(davsql, "--key-file", "c.key")
     assert davsql("key", "revoke", "recovery", "--key-file", "c.key").code == 0
@@ -261,24 +282,29 @@ def test_audit_log__has_every_change_of_keys_and_no_key(davsql: RunDavsql, db: P
     share = f"[[share]]\nname = 'drive'\ndb = {str(db)!r}\nkey_file = 'a.key'\n[audit]\nlevel = 'writes'\n"
     (db.parent / "c.toml").write_text(share, encoding="utf-8")
     at = ("--config", "c.toml")
+    davsql("key", "new", "c.key")
     for command in (
         ("key", "add", "--name", "bob", "--new-key-file", "b.key"),
         ("key", "revoke", "bob"),
         ("key", "export", "--yes"),
-        ("key", "rotate", "--data-key"),
-        ("decrypt",),
+        ("key", "rotate", "--new-key-file", "c.key"),
+        ("key", "rotate", "--data-key", "--key-file", "c.key"),
+        ("decrypt", "--key-file", "c.key"),
+        ("encrypt", *KEY),
     ):
         assert davsql(*command, *at).code == 0
     told = davsql("audit", *at).out
-    assert re.findall(r"key add|key revoke|key export|key rotate|decrypt", told) == [
+    assert re.findall(r"key add|key revoke|key export|key rotate|decrypt|encrypt", told) == [
         "key add",
         "key revoke",
         "key export",
         "key rotate",
+        "key rotate",
         "decrypt",
+        "encrypt",
     ]
     assert "bob" in told
-    for name in ("a.key", "b.key"):
+    for name in ("a.key", "b.key", "c.key"):
         assert (db.parent / name).read_text(encoding="ascii").strip() not in told
 
 
@@ -311,6 +337,7 @@ def test_serve__workers_have_the_key_and_nobody_sees_it(davsql: RunDavsql, db: P
         for pid in (served.supervisor.pid, *served.pids("worker")):
             seen = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
             assert b"DAVSQL-KEY" not in seen
+            assert "Max core file size        0 " in Path(f"/proc/{pid}/limits").read_text(encoding="ascii")
         key_file.unlink()  # a worker that is started again asks nobody
         first, second = served.pids("worker")
         for pid in (first, second):
@@ -334,9 +361,19 @@ def test_passphrase__is_asked_for_and_not_shown(tmp_path: Path) -> None:
     assert b"horse" not in made
 
 
+@pytest.mark.skipif(os.name == "nt", reason="terminals of POSIX")
+@pytest.mark.usefixtures("db")
+def test_rotate_data_key__shows_how_far_it_is(tmp_path: Path) -> None:
+    shown = typed(tmp_path, ["key", "rotate", "--data-key", *KEY], {})
+    assert re.search(rb"\d+%\|.*\[\d\d:\d\d<|B/s", shown)
+
+
 def typed(folder: Path, command: list[str], answers: dict[bytes, str]) -> bytes:
     """What a command shows on a terminal at which somebody types the answers."""
+    import termios  # noqa: PLC0415  # not on Windows
+
     ours, theirs = os.openpty()
+    termios.tcsetwinsize(ours, (24, 100))
     with subprocess.Popen(
         [sys.executable, "-m", "davsql", *command],
         cwd=folder,

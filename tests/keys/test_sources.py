@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import keyring
 import pytest
+from keyring.backend import KeyringBackend
 
 from davsql.errors import BadKey, KeyMissing
 from davsql.keys.secret import GivenKey, new_key_text
@@ -50,11 +53,27 @@ def test_fetch_key__from_a_descriptor() -> None:
         os.close(reading)
 
 
+class Ring(KeyringBackend):
+    """A keyring in memory; this machine may have none."""
+
+    priority = 1.0
+    entries: ClassVar[dict[tuple[str, str], str]] = {}
+
+    def get_password(self, service: str, username: str) -> str | None:
+        return self.entries.get((service, username))
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        self.entries[service, username] = password
+
+
 @pytest.fixture
-def ring(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A keyring with one entry; this machine may have none."""
-    entries = {("davsql", "photos"): TEXT}
-    monkeypatch.setattr(keyring, "get_password", lambda service, user: entries.get((service, user)))
+def ring() -> Iterator[None]:
+    """A keyring with one entry."""
+    before = keyring.get_keyring()
+    keyring.set_keyring(Ring())  # type: ignore[no-untyped-call]
+    keyring.set_password("davsql", "photos", TEXT)
+    yield
+    keyring.set_keyring(before)
 
 
 @pytest.mark.usefixtures("ring")

@@ -148,6 +148,15 @@ def test_open_connection__encrypted_without_its_keys(file: Path) -> None:
         open_connection(file, Role.READER, StoreOptions())
 
 
+def test_create__page_size_and_cipher_are_those_on_record_whatever_is_configured(tmp_path: Path) -> None:
+    file, key = tmp_path / "store.db", new_key(4096)
+    for configured in (16384, 8192):
+        with Store.open(file, StoreOptions(key=key, page_size=configured), create=not file.exists()) as store:
+            assert store.write_alone(lambda connection: connection.pragma("page_size")) == 4096
+    (envelope,) = read_envelopes(keys_file(file))
+    assert (envelope.page_size, envelope.cipher) == (4096, "sqlcipher")
+
+
 def test_create__keys_that_are_there_are_not_overwritten(tmp_path: Path, options: StoreOptions) -> None:
     beside = keys_file(tmp_path / "new.db")
     beside.write_bytes(b"precious")
@@ -176,6 +185,10 @@ def test_damage__is_found_by_the_cipher(file: Path, options: StoreOptions) -> No
 # --- SQLCipher --------------------------------------------------------------------------------------------------------
 
 
+ROWS = "SELECT * FROM {0} ORDER BY 1, 2"
+KEPT = ("nodes", "blobs", "chunks", "chunk_data", "blob_chunks", "properties", "changes", "usage")
+
+
 @pytest.mark.parametrize("page_size", [4096, 8192])
 def test_sqlcipher__opens_our_store_and_we_open_its_copy(tmp_path: Path, page_size: int) -> None:
     sqlcipher = pytest.importorskip("sqlcipher3.dbapi2", reason="SQLCipher has no wheel for this system")
@@ -184,13 +197,15 @@ def test_sqlcipher__opens_our_store_and_we_open_its_copy(tmp_path: Path, page_si
     with Store.open(file, StoreOptions(key=key), create=True) as store:
         fill(store)
         expected = tree(store)
+        with store.read() as tx:
+            rows = {table: tx.rows(ROWS.format(table)) for table in KEPT}
     other = new_key(page_size)
     theirs = sqlcipher.connect(str(file))
     theirs.execute(f'PRAGMA key = "{key.raw}"')
     theirs.execute(f"PRAGMA cipher_page_size = {page_size}")
     assert theirs.execute("PRAGMA cipher_integrity_check").fetchall() == []
-    stored = theirs.execute("SELECT group_concat(quote(data), '') FROM chunk_data").fetchone()[0]
-    assert CANARY.hex().upper() in stored
+    assert CANARY in {data for _, data in rows["chunk_data"]}
+    assert {table: theirs.execute(ROWS.format(table)).fetchall() for table in KEPT} == rows
     theirs.execute(f"ATTACH DATABASE '{copy}' AS copy KEY \"{other.raw}\"")
     theirs.execute(f"PRAGMA copy.cipher_page_size = {page_size}")
     theirs.execute("PRAGMA copy.auto_vacuum = 2")
@@ -532,7 +547,8 @@ def test_rotate__killed_again_and_again_goes_on(tmp_path: Path) -> None:
     mebibytes = 60
     with Store.open(file, StoreOptions(key=old), create=True) as store:
         for number in range(mebibytes // 4):
-            put(store, f"/{number}", random.Random(number).randbytes(4 << 20))  # noqa: S311  # content
+            noise = random.Random(number).randbytes(1 << 20)  # noqa: S311  # content
+            put(store, f"/{number}", (noise + CANARY) * 4)
         expected = tree(store)
     for step in range(1, 3):
         process = changing(file, "rotate")
@@ -541,6 +557,8 @@ def test_rotate__killed_again_and_again_goes_on(tmp_path: Path) -> None:
             time.sleep(0.002)
         process.kill()
         process.communicate()
+        assert {part_of(file).name, keys_file(part_of(file)).name} <= set(names_in(tmp_path))
+        assert files_with_canary(tmp_path) == []
         assert first_bytes(file).hex() == old.envelope.store
     with changing(file, "rotate") as process:
         assert process.stdout is not None
