@@ -159,6 +159,19 @@ def test_page__scrolls_ten_thousand_entries_with_few_rows(home: Page, store: Sto
     assert len(names(home)) < 60
 
 
+def test_page__fits_a_phone(chromium: Browser, server: LiveServer) -> None:
+    with chromium.new_context(viewport={"width": 375, "height": 700}, has_touch=True, is_mobile=True) as context:
+        page = context.new_page()
+        page.goto(server.url)
+        page.get_by_role("button", name="Size").tap()
+        expect(page.locator(".list tbody a")).to_have_text(["Documents", "Photos", "pixel.png", EVIL, "notes.txt"])
+        choose(page, "notes.txt")
+        expect(page.get_by_role("button", name="Delete")).to_be_in_viewport(ratio=1)
+        assert page.evaluate("document.documentElement.scrollWidth") == 375
+        page.locator(".list tbody tr", has_text="Photos").tap()
+        expect(page.locator("#crumbs")).to_have_text("HomePhotos")
+
+
 def test_page__works_without_script(chromium: Browser, server: LiveServer) -> None:
     with chromium.new_context(java_script_enabled=False) as context:
         page = context.new_page()
@@ -212,6 +225,34 @@ def test_page__copies_beside_the_original(home: Page, server: LiveServer) -> Non
     press(home, "Copy here")
     expect(home.get_by_role("link", name="notes (2).txt")).to_be_visible()
     assert content(server, "/notes%20(2).txt") == b"Hello, world."
+    press(home, "Undo")
+    expect(home.get_by_role("link", name="notes (2).txt")).to_have_count(0)
+    assert content(server, "/notes.txt") == b"Hello, world."
+
+
+@pytest.mark.parametrize("is_changed", [False, True])
+def test_page__takes_a_copied_folder_back_if_it_is_unchanged(home: Page, server: LiveServer, is_changed: bool) -> None:
+    choose(home, "Photos")
+    press(home, "Copy")
+    press(home, "Copy here")
+    said(home, "“Photos” was copied.")
+    if is_changed:
+        server.request("PUT", "/Photos%20(2)/2026/new.txt", b"precious")
+    press(home, "Undo")
+    said(home, "It has been changed since then, so it stays." if is_changed else "Undone.")
+    assert content(server, "/Photos%20(2)/2026/sea.png") == (PIXEL if is_changed else None)
+    assert content(server, "/Photos%20(2)/2026/new.txt") == (b"precious" if is_changed else None)
+    more = server.request("PUT", "/Photos%20(2)/more.txt", b"")  # no lock is left
+    assert more.status == (201 if is_changed else 409)
+
+
+def test_page__takes_a_new_folder_back(home: Page, server: LiveServer) -> None:
+    press(home, "New folder")
+    home.keyboard.press("Enter")
+    said(home, "“New folder” was made.")
+    press(home, "Undo")
+    expect(home.get_by_role("link", name="New folder")).to_have_count(0)
+    assert server.request("PROPFIND", "/New%20folder/", headers={"Depth": "0"}).status == 404
 
 
 def test_page__deletes_after_a_question(home: Page, server: LiveServer) -> None:
@@ -221,7 +262,7 @@ def test_page__deletes_after_a_question(home: Page, server: LiveServer) -> None:
     assert content(server, "/notes.txt") is not None
     home.keyboard.press("Delete")
     home.get_by_role("dialog").get_by_role("button", name="Delete").click()
-    said(home, "1 entry deleted.")
+    said(home, "“notes.txt” was deleted.")
     assert content(server, "/notes.txt") is None
 
 
@@ -270,7 +311,7 @@ def test_page__uploads_a_folder(home: Page, server: LiveServer, tmp_path: Path) 
 def test_page__asks_before_it_replaces(home: Page, server: LiveServer) -> None:
     picker = home.locator("input[type=file]:not([webkitdirectory])")
     picker.set_input_files([file("notes.txt", b"new"), file("pixel.png", b"new")])
-    expect(home.locator("#uploads")).to_contain_text("2 names already taken")
+    expect(home.locator("#uploads")).to_contain_text("2 names taken")
     assert content(server, "/notes.txt") == b"Hello, world."
     home.get_by_role("button", name="Keep both: notes.txt").click()
     expect(home.get_by_role("link", name="notes (2).txt")).to_be_visible()

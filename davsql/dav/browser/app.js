@@ -1,55 +1,71 @@
-// The page: where we are, what can be done here.
+// The page: where we are, what is to be seen, what can be done here.
+import * as changes from "./?asset=changes.js&v=VERSION";
 import * as dav from "./?asset=dav.js&v=VERSION";
-import { askFolder, askName, askWhether, canPreview, preview } from "./?asset=dialogs.js&v=VERSION";
+import { canPreview, preview } from "./?asset=dialogs.js&v=VERSION";
 import { attempt, button, count, h, icon, say, sizeText } from "./?asset=dom.js&v=VERSION";
+import { dropped, picked } from "./?asset=files.js&v=VERSION";
 import { List } from "./?asset=list.js&v=VERSION";
-import { Uploads, dropped, picked } from "./?asset=upload.js&v=VERSION";
+import { Uploads } from "./?asset=upload.js&v=VERSION";
 
 const { base, share, user } = document.body.dataset;
 const FOUND_MAX = 2000;
+const QUERY_MAX = 12000; // characters
 const SIGNED_OUT = "-signed-out-";
 
 let here = location.pathname.replace(/\/?$/, "/");
-let may = { mayAdd: false, mayRemove: false };
+let may = {};
 let visit = new AbortController(); // ends what belongs to the folder that was left
+let isSearch = false; // the list shows what was found in the tree
 
 const list = new List({ open: openEntry, changed: drawSelection });
 const uploads = new Uploads(share || base, (folder) => folder === here && refresh());
 
 // --- what there is to see ---------------------------------------------------------------------------------------
 
-const input = (more) => h("input", { type: "file", multiple: true, class: "unseen", tabIndex: -1, "aria-hidden": "true", ...more,
+const input = (more) => h("input", { type: "file", multiple: true, hidden: true, ...more,
   onchange: (event) => { uploads.add(here, picked(event.target)); event.target.value = ""; } });
 const files = input({});
 const folders = input({ webkitdirectory: true });
-const search = h("input", { type: "search", placeholder: "Search", "aria-label": "Search this folder and those below", enterkeyhint: "search",
-  oninput: () => { if (found) refresh(); list.words = search.value; list.arrange(); deeper.hidden = !search.value; },
-  onkeydown: (event) => { if (event.key === "Enter" && search.value) searchTree(); if (event.key === "Escape") endSearch(); if (event.key === "ArrowDown") list.table.focus(); } });
-const deeper = button("search", "Search in subfolders", () => searchTree(), { hidden: true, class: "bare" });
+const search = h("input", { type: "search", placeholder: "Search", "aria-label": "Search this folder; Enter: and those below",
+  enterkeyhint: "search", oninput: typed, onkeydown: (event) => {
+    if (event.key === "Enter" && search.value) searchTree();
+    else if (event.key === "Escape") endSearch();
+    else if (event.key === "ArrowDown") list.focus();
+    else return;
+    event.preventDefault();
+  } });
+const deeper = button("search", "Search in subfolders", searchTree, { hidden: true, class: "bare" });
 const bar = h("div", { class: "bar", role: "toolbar", "aria-label": "Folder" },
-  button("upload", "Upload", () => files.click(), { class: "primary adds" }), button("folder-up", "Upload folder", () => folders.click(), { class: "adds" }),
-  button("folder-new", "New folder", newFolder, { class: "adds" }),
+  button("upload", "Upload", () => files.click(), { class: "primary adds" }),
+  button("folder-new", "New folder", () => change(changes.newFolder(here)), { class: "adds" }),
+  button("folder-up", "Upload folder", () => folders.click(), { class: "adds lesser" }),
   h("a", { class: "button", title: "Download this folder as ZIP", "aria-label": "Download this folder as ZIP", href: "?download=zip", hidden: !share }, icon("download")),
   h("span", { class: "search" }, icon("search"), search, deeper), files, folders);
-const number = h("strong", { "aria-live": "polite" });
+const number = h("strong", { role: "status" });
+const ofChosen = (work) => () => change(work(list.chosen(), here, share));
 const selection = h("div", { class: "bar selection", role: "toolbar", "aria-label": "Selection", hidden: true },
-  button("close", "Clear selection", () => list.selectAll(false), { class: "bare" }), number,
-  button("download", "Download", download), button("rename", "Rename", rename, { class: "one removes" }),
-  button("move", "Move", () => transfer("Move", dav.move), { class: "removes" }), button("copy", "Copy", () => transfer("Copy", dav.copy)),
-  button("trash", "Delete", remove, { class: "removes danger" }));
+  button("close", "Clear selection", clearSelection, { class: "bare" }), number,
+  button("download", "Download", download),
+  button("rename", "Rename", ofChosen(changes.rename), { class: "one removes" }),
+  button("move", "Move", ofChosen(changes.moveAll), { class: "removes" }),
+  button("copy", "Copy", ofChosen(changes.copyAll)),
+  button("trash", "Delete", ofChosen(changes.remove), { class: "removes danger" }));
 const room = h("p", { class: "room" });
 const crumbs = document.getElementById("crumbs");
-
-document.getElementById("top").append(...(user ? [h("span", { class: "user" }, user), button("sign-out", "Sign out", signOut, { class: "bare" })] : []), bar, selection);
-document.querySelector("main").replaceChildren(document.querySelector("h1"), list.table, list.empty, room);
+const target = h("div", { id: "drop", hidden: true }, icon("upload"), h("p", {}, "Drop files and folders to upload them here"));
 
 function drawSelection() {
-  const chosen = list.chosen();
-  selection.hidden = chosen.length === 0;
-  bar.hidden = chosen.length > 0;
-  number.replaceChildren(chosen.length.toLocaleString(), h("span", {}, " selected"));
-  for (const each of selection.querySelectorAll(".one")) each.disabled = chosen.length !== 1;
+  const chosen = list.chosen().length;
+  selection.hidden = chosen === 0;
+  bar.hidden = chosen > 0;
+  number.replaceChildren(chosen.toLocaleString(), h("span", {}, " selected"));
+  for (const each of selection.querySelectorAll(".one")) each.disabled = chosen !== 1;
   for (const each of selection.querySelectorAll(".removes")) each.hidden = !may.mayRemove;
+}
+
+function clearSelection() {
+  list.selectAll(false);
+  list.focus();
 }
 
 function drawFolder() {
@@ -57,13 +73,15 @@ function drawFolder() {
   const links = [[base, "Home"], ...here.slice(base.length).split("/").filter(Boolean).map((each) => [(href += `${each}/`), decodeURIComponent(each)])];
   crumbs.replaceChildren(...links.map(([to, name], index) => h("a", { href: to, onclick: follow,
     "aria-current": index === links.length - 1 ? "page" : null }, name)));
+  crumbs.scrollLeft = crumbs.scrollWidth;
   document.title = links.length > 1 ? links.at(-1)[1] : "Files";
   document.querySelector("h1").textContent = document.title;
   for (const each of bar.querySelectorAll(".adds")) each.hidden = !may.mayAdd;
   const { used, free } = may;
-  room.replaceChildren(list.all.length ? count(list.all.length, "entry").replace("entrys", "entries") : "",
-    ...(used >= 0 ? [` · ${sizeText(used)} used`] : []), ...(free >= 0 ? [` · ${sizeText(free)} free `,
-      h("meter", { min: 0, max: used + free || 1, value: String(used), "aria-label": "Storage used" })] : []));
+  const facts = [list.all.length ? count(list.all.length, "entry", "entries") : "", used >= 0 ? `${sizeText(used)} used` : "",
+    free >= 0 ? `${sizeText(free)} free` : ""];
+  room.replaceChildren(facts.filter(Boolean).join(" · "),
+    free >= 0 ? h("meter", { min: 0, max: used + free || 1, value: String(used), "aria-label": "Storage used" }) : "");
 }
 
 // --- going somewhere --------------------------------------------------------------------------------------------
@@ -71,160 +89,110 @@ function drawFolder() {
 async function refresh(keep = true) {
   visit.abort();
   visit = new AbortController();
-  found = false;
   const { signal } = visit;
-  await attempt(async () => {
-    const [entries, folder] = await Promise.all([dav.list(here, signal), dav.folderOf(here).catch(() => ({}))]);
+  list.table.setAttribute("aria-busy", "true");
+  try {
+    const [entries, folder] = await Promise.all([dav.list(here, signal), dav.folderOf(here, signal).catch(() => ({}))]);
     if (signal.aborted) return;
     may = folder;
+    isSearch = false;
     list.show(entries, { keep });
-    drawFolder();
-  });
+  } catch (error) {
+    if (signal.aborted) return;
+    if (keep) say(error.message, { isError: true });
+    else {
+      may = {};
+      list.show([], { nothing: error.message });
+    }
+  }
+  list.table.removeAttribute("aria-busy");
+  drawFolder();
 }
 
-function go(href, isNew = true) {
+async function go(href, isNew = true) {
+  const from = here;
   if (isNew) history.pushState(null, "", href);
   here = href;
-  search.value = list.words = "";
-  deeper.hidden = true;
+  search.value = "";
+  typed();
   scrollTo(0, 0);
-  return refresh(false).then(() => list.table.focus({ preventScroll: true }));
+  await refresh(false);
+  if (here === href) list.focus(list.shown.findIndex((each) => each.href === from)); // up: to where we come from
 }
 
 function follow(event) {
-  if (event.ctrlKey || event.metaKey || event.shiftKey) return;
   const href = event.currentTarget.getAttribute("href");
-  if (!share || !href.startsWith(share)) return; // another share: another page
+  if (event.ctrlKey || event.metaKey || event.shiftKey || !share || !href.startsWith(share)) return; // another share: another page
   event.preventDefault();
   go(href);
 }
 
 function openEntry(entry, event) {
-  if (!entry) return;
-  if (entry.isFolder) {
-    if (!share) { if (event.type !== "click") location.assign(entry.href); return; }
-    event.preventDefault();
-    go(entry.href);
-  } else if (canPreview(entry)) {
-    event.preventDefault();
-    preview(list.shown.filter(canPreview), entry);
-  } else {
-    event.preventDefault();
-    save(entry.href);
+  if (entry.isFolder && !share) {
+    location.assign(entry.href);
+    return;
   }
+  event.preventDefault();
+  if (entry.isFolder) go(entry.href);
+  else if (canPreview(entry)) preview(list.shown.filter(canPreview), entry);
+  else save(entry.href);
 }
 
 const save = (href) => h("a", { href, download: "" }).click();
 
+function download() {
+  const chosen = list.chosen();
+  if (chosen.length === 1) return save(chosen[0].isFolder ? `${chosen[0].href}?download=zip` : chosen[0].href);
+  if (isSearch) return say("From several folders, download one by one.", { isError: true });
+  const names = chosen.length < list.all.length ? chosen.map((entry) => `&name=${encodeURIComponent(entry.name)}`).join("") : "";
+  if (names.length > QUERY_MAX) return say("That is too much of a choice: download the whole folder.", { isError: true });
+  return save(`${here}?download=zip${names}`);
+}
+
 // --- searching --------------------------------------------------------------------------------------------------
 
-let found = false;
+function typed() {
+  if (isSearch) refresh();
+  list.words = search.value;
+  list.arrange();
+  deeper.hidden = !search.value;
+}
 
 async function searchTree() {
   const words = search.value.toLocaleLowerCase();
-  await refresh();
+  visit.abort();
+  visit = new AbortController();
   const { signal } = visit;
   const hits = [];
-  found = true;
-  list.show([], { base: here, nothing: "Searching…" });
+  const show = (nothing) => list.show(hits.slice(0, FOUND_MAX), { base: here, nothing, keep: true });
+  isSearch = true;
+  show("Searching…");
   await attempt(async () => {
     for await (const some of dav.tree(here, signal)) {
-      for (const each of some) if (each.name.toLocaleLowerCase().includes(words) && hits.length < FOUND_MAX) hits.push(each);
+      for (const each of some) if (each.name.toLocaleLowerCase().includes(words)) hits.push(each);
       if (signal.aborted) return;
-      list.show(hits, { base: here, nothing: "Searching…", keep: true });
+      show("Searching…");
       if (hits.length >= FOUND_MAX) break;
     }
-    list.show(hits, { base: here, nothing: `Nothing here is called “${search.value}”.`, keep: true });
+    show(`Nothing here is called “${search.value}”.`);
+    drawFolder();
     say(hits.length >= FOUND_MAX ? `The first ${FOUND_MAX.toLocaleString()} found.` : `${hits.length.toLocaleString()} found.`);
   });
 }
 
 function endSearch() {
-  search.value = list.words = "";
-  deeper.hidden = true;
-  if (found) refresh(); else list.arrange();
+  search.value = "";
+  typed();
 }
 
 // --- changing ---------------------------------------------------------------------------------------------------
 
-// One after the other; what was done when one fails stays done, and is told.
-async function each(entries, work, verb) {
-  const done = [];
-  await attempt(async () => {
-    for (const entry of entries) {
-      try {
-        done.push(await work(entry));
-      } catch (error) {
-        throw new Error(`${entry.name}: ${error.message}${done.length ? ` ${done.length} of ${entries.length} were ${verb}.` : ""}`);
-      }
-    }
-  });
-  return done;
-}
-
-async function newFolder() {
-  const name = await askName("New folder", "Create", "New folder");
-  if (name === null) return;
-  await attempt(() => dav.makeFolder(dav.hrefIn(here, name, true)).catch((error) => {
-    throw error.status === 405 ? new dav.Refused(412, dav.explain(412, "")) : error;
-  }));
+async function change(work) {
+  const done = await attempt(() => work);
+  if (!done) return;
   await refresh();
-}
-
-// Moves that have been made, and the way back.
-async function moved(moves, verb) {
-  await refresh(false);
-  if (!moves.length) return;
-  say(`${moves.length === 1 ? `“${dav.nameOf(moves[0][1])}” was` : `${count(moves.length, "entry").replace("entrys", "entries")} were`} ${verb}.`, { action: "Undo", onaction: async () => {
-    await each(moves.map(([from, to]) => ({ from, to, name: dav.nameOf(to) })), ({ from, to }) => dav.move(to, from), "put back");
-    await refresh(false);
-  } });
-}
-
-async function rename() {
-  const [entry] = list.chosen();
-  const name = await askName("Rename", "Rename", entry.name);
-  if (name === null || name === entry.name) return;
-  const to = dav.hrefIn(dav.parentOf(entry.href), name, entry.isFolder);
-  await moved(await each([entry], async () => (await dav.move(entry.href, to), [entry.href, to]), "renamed"), "renamed");
-}
-
-async function transfer(verb, work) {
-  const chosen = list.chosen();
-  const folder = await askFolder(`${verb} ${chosen.length === 1 ? `“${chosen[0].name}”` : `${chosen.length} entries`}`, `${verb} here`, here, share);
-  if (folder === null) return;
-  const past = verb === "Move" ? "moved" : "copied";
-  const done = await each(chosen, async (entry) => {
-    const isHome = folder === dav.parentOf(entry.href);
-    const name = isHome && verb === "Copy" ? await dav.freeName(folder, entry.name, entry.isFolder) : entry.name;
-    const to = dav.hrefIn(folder, name, entry.isFolder);
-    await work(entry.href, to);
-    return [entry.href, to];
-  }, past);
-  if (verb === "Move") return moved(done, past);
-  await refresh(false);
-  if (done.length) say(`${count(done.length, "entry").replace("entrys", "entries")} copied.`);
-}
-
-async function remove() {
-  const chosen = list.chosen();
-  const what = chosen.length === 1 ? `“${chosen[0].name}”` : `${chosen.length.toLocaleString()} entries`;
-  const inside = chosen.some((entry) => entry.isFolder) ? " Folders go with all that is in them." : "";
-  if (!await askWhether(`Delete ${what}?`, `This cannot be undone.${inside}`, "Delete")) return;
-  const done = await each(chosen, (entry) => dav.remove(entry.href), "deleted");
-  await refresh(false);
-  if (done.length) say(`${count(done.length, "entry").replace("entrys", "entries")} deleted.`);
-}
-
-function download() {
-  const chosen = list.chosen();
-  if (chosen.length === 1 && !chosen[0].isFolder) return save(chosen[0].href);
-  if (chosen.length === 1) return save(`${chosen[0].href}?download=zip`);
-  if (found) return say("From several folders, download one by one.", { isError: true });
-  const all = chosen.length === list.all.length;
-  const query = all ? "" : chosen.map((entry) => `&name=${encodeURIComponent(entry.name)}`).join("");
-  if (query.length > 12000) return say("That is too much of a choice: download the whole folder.", { isError: true });
-  return save(`${here}?download=zip${query}`);
+  if (document.activeElement === document.body) list.focus(); // what had the focus has gone
+  say(done.text, done.undo ? { action: "Undo", onaction: () => change(done.undo()) } : {});
 }
 
 // A browser forgets a password only for another one that is accepted; the server accepts this one for nothing else.
@@ -236,7 +204,8 @@ async function signOut() {
     request.send();
   });
   document.body.replaceChildren(h("main", { class: "gone" }, h("h1", {}, "You are signed out."),
-    h("p", {}, "If this is not your computer, close the browser too: some forget a password only then."), h("a", { class: "button primary", href: here }, "Sign in")));
+    h("p", {}, "If this is not your computer, close the browser too: some forget a password only then."),
+    h("a", { class: "button primary", href: here }, "Sign in")));
 }
 
 // --- keys, dropping ---------------------------------------------------------------------------------------------
@@ -244,17 +213,15 @@ async function signOut() {
 addEventListener("keydown", (event) => {
   if (document.querySelector("dialog[open]") || event.target.closest("input:not([type=checkbox])") || event.ctrlKey || event.metaKey) return;
   const chosen = list.chosen().length;
+  const isUp = event.key === "Backspace" || (event.altKey && event.key === "ArrowUp");
   if (event.key === "/") search.focus();
-  else if (event.key === "F2" && chosen === 1 && may.mayRemove) rename();
-  else if (event.key === "Delete" && chosen && may.mayRemove) remove();
-  else if (event.key === "Escape" && chosen) list.selectAll(false);
-  else if ((event.key === "Backspace" || (event.altKey && event.key === "ArrowUp")) && share && here !== share) go(dav.parentOf(here));
+  else if (event.key === "F2" && chosen === 1 && may.mayRemove) ofChosen(changes.rename)();
+  else if (event.key === "Delete" && chosen && may.mayRemove) ofChosen(changes.remove)();
+  else if (event.key === "Escape" && chosen) clearSelection();
+  else if (isUp && share && here !== share) go(dav.parentOf(here));
   else return;
   event.preventDefault();
 });
-
-const target = h("div", { id: "drop", hidden: true }, icon("upload"), h("p", {}, "Drop files and folders to upload them here"));
-document.body.append(target);
 addEventListener("dragover", (event) => {
   event.preventDefault();
   if (may.mayAdd && event.dataTransfer.types.includes("Files")) target.hidden = false;
@@ -268,5 +235,9 @@ addEventListener("drop", (event) => {
 });
 addEventListener("popstate", () => go(location.pathname, false));
 
+const who = user ? [h("span", { class: "user" }, user), button("sign-out", "Sign out", signOut, { class: "bare" })] : [];
+document.getElementById("top").append(...who, bar, selection);
+document.querySelector("main").replaceChildren(document.querySelector("h1"), list.table, list.empty, room);
+document.body.append(target);
 document.body.classList.add("live");
 refresh(false);

@@ -3,10 +3,13 @@
 const NS = "DAV:";
 const MEMBERS = "<resourcetype/><getcontentlength/><getlastmodified/><getcontenttype/>";
 const FOLDER = "<current-user-privilege-set/><quota-used-bytes/><quota-available-bytes/>";
+const STATE = "<getetag/><sync-token/>";
+const LOCK = `<lockinfo xmlns="${NS}"><lockscope><exclusive/></lockscope><locktype><write/></locktype></lockinfo>`;
+const XML = { "Content-Type": "application/xml" };
 
 export class Refused extends Error {
-  constructor(status, message) {
-    super(message);
+  constructor(status, text = "") {
+    super(explain(status, text));
     this.status = status;
   }
 }
@@ -18,23 +21,25 @@ export const hrefIn = (folder, name, slash = false) => folder + encodeURICompone
 
 // Not relative to the document: its address may hold a password, with which fetch refuses to work.
 const urlOf = (href) => new URL(href, location.origin).href;
+const parse = (text) => new DOMParser().parseFromString(text, "text/xml");
 
-export function explain(status, text) {
-  const said = text.startsWith("<") ? new DOMParser().parseFromString(text, "text/xml").documentElement.textContent : text;
+function explain(status, text) {
+  if (text.includes("quota-not-exceeded")) return "The quota is used up.";
+  const said = text.startsWith("<") ? parse(text).documentElement.textContent : text;
   const known = { 0: "The server cannot be reached.", 403: "This is not allowed.", 404: "It is not there any more.",
     412: "There is something of that name already.", 423: "Somebody else is working on it: it is locked.",
     507: "There is no room left for it." };
   return known[status] ?? (said.trim() || `The server refused (${status}).`);
 }
 
-export async function send(method, href, headers = {}, body = null, signal = undefined) {
+async function send(method, href, headers = {}, body = null, signal = undefined) {
   let reply;
   try {
     reply = await fetch(urlOf(href), { method, headers, body, signal, cache: "no-store" });
   } catch (error) {
-    throw signal?.aborted ? error : new Refused(0, explain(0, ""));
+    throw signal?.aborted ? error : new Refused(0);
   }
-  if (!reply.ok) throw new Refused(reply.status, explain(reply.status, await reply.text()));
+  if (!reply.ok) throw new Refused(reply.status, await reply.text());
   return reply;
 }
 
@@ -45,9 +50,8 @@ export function upload(method, href, headers, body, onProgress, signal) {
     request.open(method, urlOf(href));
     for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
     request.upload.onprogress = (event) => onProgress(event.loaded);
-    request.onload = () => request.status < 300 ? resolve()
-      : reject(new Refused(request.status, explain(request.status, request.responseText)));
-    request.onerror = () => reject(new Refused(0, explain(0, "")));
+    request.onload = () => (request.status < 300 ? resolve() : reject(new Refused(request.status, request.responseText)));
+    request.onerror = () => reject(new Refused(0));
     request.onabort = () => reject(new DOMException("cancelled", "AbortError"));
     signal.addEventListener("abort", () => request.abort(), { once: true });
     if (signal.aborted) request.onabort();
@@ -55,13 +59,15 @@ export function upload(method, href, headers, body, onProgress, signal) {
   });
 }
 
-async function propfind(href, depth, names, signal) {
-  const body = `<?xml version="1.0"?><propfind xmlns="${NS}"><prop>${names}</prop></propfind>`;
-  const headers = { Depth: depth, "Content-Type": "application/xml" };
-  const text = await (await send("PROPFIND", href, headers, body, signal)).text();
-  return [...new DOMParser().parseFromString(text, "text/xml").getElementsByTagNameNS(NS, "response")];
+// --- looking ----------------------------------------------------------------------------------------------------
+
+async function responses(method, href, depth, body, signal) {
+  const text = await (await send(method, href, { ...XML, Depth: depth }, body, signal)).text();
+  return [...parse(text).getElementsByTagNameNS(NS, "response")];
 }
 
+const propfind = (href, depth, names, signal) =>
+  responses("PROPFIND", href, depth, `<propfind xmlns="${NS}"><prop>${names}</prop></propfind>`, signal);
 const textOf = (element, name) => element.getElementsByTagNameNS(NS, name)[0]?.textContent ?? "";
 
 function entryOf(response) {
@@ -91,24 +97,22 @@ export async function* tree(href, signal) {
 }
 
 // What may be done in a folder, and how much room there is: numbers, or NaN where nobody knows.
-export async function folderOf(href) {
-  const [answer] = await propfind(href, "0", FOLDER);
+export async function folderOf(href, signal) {
+  const [answer] = await propfind(href, "0", FOLDER, signal);
   const may = new Set([...answer.getElementsByTagNameNS(NS, "privilege")].map((each) => each.firstElementChild.localName));
   const number = (name) => Number(textOf(answer, name) || NaN);
   return { mayAdd: may.has("bind"), mayRemove: may.has("unbind"),
     used: number("quota-used-bytes"), free: number("quota-available-bytes") };
 }
 
-export const makeFolder = (href) => send("MKCOL", href);
-export const remove = (href) => send("DELETE", href);
-const transfer = (method) => (href, to, overwrite = false) =>
-  send(method, href, { Destination: urlOf(to), Overwrite: overwrite ? "T" : "F" });
-export const move = transfer("MOVE");
-export const copy = transfer("COPY");
+// The first bytes of a file, as text.
+export const textAt = async (href, bytes) => (await send("GET", href, { Range: `bytes=0-${bytes - 1}` })).text();
 
-export async function exists(href) {
+// { size, modified } of a file, the time in seconds; null: there is none.
+export async function fileAt(href) {
   try {
-    return Number((await send("HEAD", href)).headers.get("Content-Length"));
+    const { headers } = await send("HEAD", href);
+    return { size: Number(headers.get("Content-Length")), modified: Date.parse(headers.get("Last-Modified")) / 1000 };
   } catch (error) {
     if (error.status === 404) return null;
     throw error;
@@ -125,6 +129,40 @@ export async function freeName(folder, name, slash = false) {
   const [, stem, end] = slash ? [0, name, ""] : name.match(/^(.+?)(\.[^.]*)?$/s);
   for (let number = 2; ; number += 1) {
     const other = `${stem} (${number})${end ?? ""}`;
-    if ((await exists(hrefIn(folder, other, slash))) === null) return other;
+    if ((await fileAt(hrefIn(folder, other, slash))) === null) return other;
+  }
+}
+
+// --- changing ---------------------------------------------------------------------------------------------------
+
+export const makeFolder = (href) => send("MKCOL", href).catch((error) => {
+  throw error.status === 405 ? new Refused(412) : error; // there is one
+});
+export const remove = (href) => send("DELETE", href);
+const transfer = (method) => (href, to, overwrite = false) =>
+  send(method, href, { Destination: urlOf(to), Overwrite: overwrite ? "T" : "F" });
+export const move = transfer("MOVE");
+export const copy = transfer("COPY");
+
+// What a file, or a folder with all that is in it, is like now.
+export async function stateOf(href) {
+  const [answer] = await propfind(href, "0", STATE);
+  return textOf(answer, isFolder(href) ? "sync-token" : "getetag");
+}
+
+// Delete what is still as it was. A folder is locked while we look, so that nobody puts something into it meanwhile.
+export async function removeUnchanged(href, state) {
+  const changed = new Error("It has been changed since then, so it stays.");
+  if (!isFolder(href)) {
+    return send("DELETE", href, { "If-Match": state }).catch((error) => { throw error.status === 412 ? changed : error; });
+  }
+  const lock = (await send("LOCK", href, { ...XML, Depth: "infinity", Timeout: "Second-60" }, LOCK)).headers.get("Lock-Token");
+  try {
+    const since = `<sync-collection xmlns="${NS}"><sync-token>${state}</sync-token><sync-level>infinite</sync-level><prop/></sync-collection>`;
+    if ((await responses("REPORT", href, "0", since)).length) throw changed;
+    return await send("DELETE", href, { If: `(${lock})` });
+  } catch (error) {
+    await send("UNLOCK", href, { "Lock-Token": lock }).catch(() => {});
+    throw error;
   }
 }

@@ -24,28 +24,31 @@ export function icon(name) {
 export const button = (name, label, onclick, more = {}) =>
   h("button", { type: "button", title: label, "aria-label": label, onclick, ...more }, icon(name), h("span", {}, label));
 
-const UNITS = ["bytes", "KB", "MB", "GB", "TB", "PB"];
+export const count = (number, one, many = `${one}s`) => `${number.toLocaleString()} ${number === 1 ? one : many}`;
+
+const UNITS = ["KB", "MB", "GB", "TB", "PB"];
 
 export function sizeText(bytes) {
-  const unit = bytes < 1000 ? 0 : Math.min(Math.floor(Math.log10(bytes) / 3), UNITS.length - 1);
+  if (bytes < 1000) return count(bytes, "byte");
+  const unit = Math.min(Math.floor(Math.log10(bytes) / 3), UNITS.length);
   const value = bytes / 1000 ** unit;
-  return `${unit && value < 10 ? value.toFixed(1) : Math.round(value)} ${UNITS[unit]}`;
+  return `${value < 10 ? value.toFixed(1) : Math.round(value)} ${UNITS[unit - 1]}`;
 }
 
 const DATE = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 export const dateText = (date) => (date ? DATE.format(date) : "");
-export const count = (number, noun) => `${number.toLocaleString()} ${noun}${number === 1 ? "" : "s"}`;
 
-const toasts = h("div", { id: "toasts", role: "status", "aria-live": "polite" });
-document.body.append(toasts);
+const toasts = h("div", { id: "toasts", role: "status" });
+export const corner = h("div", { id: "corner" }, toasts); // what lies over the page, one above the other
+document.body.append(corner);
 
-// Tell the user something for a while, with an action such as "Undo".
+// Tell the user something for a while, with an action such as "Undo"; only errors stay beside it.
 export function say(text, { action, onaction, isError = false } = {}) {
   const toast = h("div", { class: isError ? "toast error" : "toast" }, h("span", {}, text));
   const end = () => toast.remove();
   if (action) toast.append(h("button", { type: "button", onclick: () => { end(); onaction(); } }, action));
   toast.append(button("close", "Dismiss", end, { class: "bare" }));
-  toasts.replaceChildren(...[...toasts.children].slice(-2), toast);
+  toasts.replaceChildren(...[...toasts.querySelectorAll(".error")].slice(-2), toast);
   setTimeout(end, action || isError ? 15000 : 5000);
 }
 
