@@ -195,6 +195,7 @@ def _copy_chunks(connection: apsw.Connection, done_bytes: int, how: CopyOptions)
 TABLES = """
 SELECT name FROM source.sqlite_schema
 WHERE type = 'table' AND name <> 'chunk_data' AND name IN (SELECT name FROM main.sqlite_schema)
+ORDER BY name GLOB 'sqlite_*'  -- last: SQLite writes to sqlite_sequence as the others are filled
 """
 HAS_STATISTICS = "SELECT 1 FROM source.sqlite_schema WHERE name = 'sqlite_stat1'"
 MAKE_STATISTICS = (

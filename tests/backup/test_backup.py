@@ -28,10 +28,13 @@ from davsql.errors import (
     StoreUnavailable,
     StoreVersionError,
 )
-from davsql.store import backup, migrate
+from davsql.keys.envelope import new_data_key
+from davsql.keys.secret import GivenKey, new_key_text
+from davsql.store import backup, migrate, rewrite
 from davsql.store.backup import CopyOptions, back_up, part_copy
 from davsql.store.check import check
 from davsql.store.connection import open_copy
+from davsql.store.convert import convert
 from davsql.store.options import StoreOptions
 from davsql.store.replication import leave_checkpoints
 from davsql.store.store import Store
@@ -266,6 +269,22 @@ def test_back_up__to_a_full_disk_says_so_and_leaves_nothing(
         back_up(store.file, small_disk / "b", store.options)
     assert names_in(small_disk) == []
     put(store, "/b", b"the store goes on")
+
+
+def test_convert__on_a_full_disk_leaves_the_store_as_it_was(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, options = small_disk / "s.db", StoreOptions(reserve_mb=0)
+    for name in ("/a", "/b"):  # not at once, because of the WAL
+        with Store.open(file, options, create=not file.exists()) as store:
+            put(store, name, random.Random(name).randbytes(SMALL_DISK_BYTES // 4))  # noqa: S311
+            expected = tree(store)
+    key = new_data_key(8192, [("key", GivenKey(new_key_text()))])
+    for message in ("bytes free", "no space is left"):
+        with pytest.raises(StoreFull, match=message):
+            convert(file, options, key)
+        assert names_in(small_disk) == ["s.db"]
+        with Store.open(file, options) as store:
+            assert tree(store) == expected
+        monkeypatch.setattr(rewrite, "require_space", lambda *_: None)  # somebody else takes it meanwhile
 
 
 def test_back_up__to_a_disk_without_room_does_not_begin(

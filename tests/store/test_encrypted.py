@@ -487,6 +487,30 @@ def test_convert__part_that_was_damaged_never_becomes_the_store(tmp_path: Path, 
     assert names_in(tmp_path) == [plain.name]
 
 
+TABLES = "SELECT name, sql FROM sqlite_schema ORDER BY name"
+
+
+def test_convert__every_row_of_every_table_is_the_same(plain: Path) -> None:
+    with Store.open(plain) as store:
+        store.write(lambda tx: tx.rows("INSERT INTO properties VALUES (7, 2, 'u:', 'x', '<x xmlns=\"u:\"/>')"))
+        store.write_alone(lambda connection: connection.execute("ANALYZE").fetchall())
+
+    def rows() -> dict[str, list[tuple[object, ...]]]:
+        with apsw.Connection(str(plain)) as connection:
+            tables = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+            found = {name: connection.execute(f'SELECT * FROM "{name}"').fetchall() for (name,) in tables}  # noqa: S608
+            found["definitions"] = connection.execute(TABLES).fetchall()
+        connection.close()
+        return found  # type: ignore[return-value]
+
+    before = rows()
+    assert {"sqlite_stat1", "sqlite_stat4", "sqlite_sequence", "properties"} <= before.keys()
+    key = new_key()
+    convert(plain, StoreOptions(), key)
+    convert(plain, StoreOptions(key=key), None)
+    assert rows() == before
+
+
 @pytest.mark.skipif(os.name == "nt", reason="links")
 def test_convert__writes_through_no_link(tmp_path: Path, plain: Path) -> None:
     victim = tmp_path / "victim.db"
