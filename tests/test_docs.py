@@ -106,8 +106,7 @@ def test_docs__commands_and_their_options_exist(page: Path) -> None:
 @each_page
 def test_docs__options_named_alone_exist(page: Path) -> None:
     known = {option for command in COMMANDS for option in options_of(command)}
-    # --ignore-times and --download are rclone's
-    known |= {"--ignore-times", "--download"}
+    known |= {"--ignore-times", "--download", "--vfs-write-back"}  # of rclone
     named = {code for code in code_of(page) if re.fullmatch(r"-{1,2}[A-Za-z-]+", code)}
     assert named <= known
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from davsql.dav.request import DavOptions
 from davsql.store.store import Store
 from tests.clients.programs import Program, find_program
+from tests.clients.rclones import PAIRS, RCLONES, find_rclone, remote
 from tests.conftest import encrypted_store
 from tests.live_server import LiveServer, serving_processes, serving_shares
 
@@ -54,14 +56,20 @@ def share_url(request: pytest.FixtureRequest, store: Store) -> Iterator[str]:
 
 
 @pytest.fixture
-def rclone(folder: Path, server: LiveServer) -> Program:
-    """Rclone with the remote `drive:`, by environment alone; what fails is not tried again."""
-    settings = {
-        "RCLONE_CONFIG": "/dev/null",
-        "RCLONE_CONFIG_DRIVE_TYPE": "webdav",
-        "RCLONE_CONFIG_DRIVE_URL": server.url,
-        "RCLONE_CONFIG_DRIVE_VENDOR": "other",
-        "RCLONE_RETRIES": "1",
-        "RCLONE_LOW_LEVEL_RETRIES": "1",
-    }
-    return find_program("rclone", folder, settings)
+def cloud(store: Store) -> Iterator[LiveServer]:
+    """A server with Nextcloud's paths beside its own."""
+    with serving_shares({"/": store}, dav=DavOptions(nextcloud_paths=True)) as live:
+        yield live
+
+
+@pytest.fixture(params=RCLONES)
+def rclone(request: pytest.FixtureRequest, folder: Path, server: LiveServer) -> Program:
+    """Each rclone, with the remote `drive:`."""
+    return find_rclone(request.param, folder, remote(server.url))
+
+
+@pytest.fixture(params=PAIRS, ids="-".join)
+def rclone_of_cloud(request: pytest.FixtureRequest, folder: Path, cloud: LiveServer) -> Program:
+    """rclone as several versions and vendors, with the remote `drive:` on `cloud`."""
+    version, vendor = request.param
+    return find_rclone(version, folder, remote(cloud.url, vendor))

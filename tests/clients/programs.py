@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sysconfig
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -26,6 +29,7 @@ PACKAGES = {
     "gio": "libglib2.0-bin",
     "gvfsd-dav": "gvfs-backends",
     "kioclient": "kde-cli-tools",
+    "restic": "restic",
     "vim.tiny": "vim-tiny",
     "wget": "wget",
 }
@@ -94,6 +98,18 @@ class Program:
             err.seek(0)
             return Finished(done.returncode, out.read().decode(), err.read().decode())
 
+    @contextmanager
+    def running(self, *arguments: str | Path) -> Iterator[subprocess.Popen[bytes]]:
+        """Run beside the block, which writes to its standard input; killed if it does not end soon after the block."""
+        command = [self.path, *map(str, arguments)]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, cwd=self.folder, env=self.environment, stdin=pipe, stdout=pipe) as process:
+            try:
+                yield process
+                process.communicate(timeout=TIMEOUT_S)
+            finally:
+                process.kill()
+
     def succeed(self, *arguments: str | Path, stdin: bytes = b"", timeout_s: float = TIMEOUT_S) -> Finished:
         """Run; the exit status must be 0."""
         finished = self.run(*arguments, stdin=stdin, timeout_s=timeout_s)
@@ -101,9 +117,26 @@ class Program:
         return finished
 
 
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Come back when something that a client does has happened; fail when it does not happen at all."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while not is_so():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
 def find_program(name: str, folder: Path, settings: Mapping[str, str] | None = None) -> Program:
-    """The client `name`, to be run in `folder`; ends the test where it is not installed."""
-    path = shutil.which(name, path=f"{os.environ['PATH']}:{BESIDE_PATH}")
+    """The client `name` of the system, to be run in `folder`; ends the test where it is not installed."""
+    ours = sysconfig.get_path("scripts")  # a program that a Python package brought may bear the same name
+    folders = [each for each in os.environ["PATH"].split(os.pathsep) if each != ours]
+    path = shutil.which(name, path=os.pathsep.join([*folders, BESIDE_PATH]))
     if path is None:
         cannot_run(f"{name} is missing: apt-get install {PACKAGES[name]}")
+    return Program(path, folder, settings or {})
+
+
+def find_packaged(name: str, folder: Path, settings: Mapping[str, str] | None = None) -> Program:
+    """The client `name` that a Python package of the environment brought, to be run in `folder`."""
+    path = shutil.which(name, path=sysconfig.get_path("scripts"))
+    assert path is not None, f"{name} is missing in {sysconfig.get_path('scripts')}"
     return Program(path, folder, settings or {})

@@ -12,6 +12,7 @@ from davsql.dav.request import DavOptions
 from davsql.store.store import Store
 from tests.accounts.account_steps import PASSWORD, add_token, gate_of, new_accounts
 from tests.clients.programs import Program, find_program
+from tests.clients.rclones import remote
 from tests.live_server import LiveServer, serving
 
 
@@ -37,13 +38,7 @@ def test_curl__asks_first_and_then_sends_the_password(
 
 def test_rclone__copies_with_a_token(folder: Path, token_and_server: tuple[str, LiveServer]) -> None:
     token, server = token_and_server
-    settings = {
-        "RCLONE_CONFIG": "/dev/null",
-        "RCLONE_CONFIG_DRIVE_TYPE": "webdav",
-        "RCLONE_CONFIG_DRIVE_URL": server.url,
-        "RCLONE_CONFIG_DRIVE_VENDOR": "other",
-        "RCLONE_RETRIES": "1",
-    }
+    settings = remote(server.url)
     obscured = find_program("rclone", folder, settings).run("obscure", token).out.strip()
     as_user = {"RCLONE_CONFIG_DRIVE_USER": "ann", "RCLONE_CONFIG_DRIVE_PASS": obscured}
     (folder / "source").mkdir()

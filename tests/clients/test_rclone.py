@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import random
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from davsql.model import ROOT_INODE
 from davsql.store.store import Store
 from tests.clients.programs import Program
+from tests.clients.rclones import counts
 from tests.clients.trees import BIG_BYTES, ODD_NAMES, brief, make_odd_tree, tree_in_store, tree_on_disk
-from tests.store_steps import at, mkcol, put, read
+from tests.store_steps import mkcol, put, read
 
 KEEP_EMPTY_FOLDERS = "--create-empty-src-dirs"
 
@@ -27,16 +23,6 @@ def source(folder: Path) -> Path:
     top = folder / "source"
     make_odd_tree(top)
     return top
-
-
-def counts(rclone: Program, *arguments: str | Path) -> dict[str, Any]:
-    """Run a transfer that must succeed; what rclone counted: transfers, checks, deletes, bytes, errors..."""
-    finished = rclone.succeed(*arguments, "-v", "--use-json-log", timeout_s=120)
-    messages = [json.loads(line) for line in finished.err.splitlines()]
-    assert {each["level"] for each in messages} == {"info"}, finished.err
-    stats: dict[str, Any] = messages[-1]["stats"]
-    assert stats["errors"] == 0
-    return stats
 
 
 def size_of_files(top: Path) -> int:
@@ -130,32 +116,6 @@ def test_about__says_what_the_store_says(rclone: Program, store: Store) -> None:
     space = store.space()
     assert about["used"] == space.used_bytes
     assert about["free"] == pytest.approx(space.available_bytes, rel=0.05)  # others write to this disk, too
-
-
-@pytest.mark.parametrize("vendor", ["owncloud", "nextcloud"])
-def test_sync__with_times_transfers_nothing_again(rclone: Program, store: Store, vendor: str) -> None:
-    source = rclone.folder / "many"
-    for number in range(200):
-        file = source / f"d{number % 10}" / f"{number}.txt"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"content of {number}")
-        os.utime(file, (1_600_000_000 + number, 1_600_000_000 + number))
-    clever = replace(rclone, settings={**rclone.settings, "RCLONE_CONFIG_DRIVE_VENDOR": vendor})
-    assert counts(clever, "sync", source, "drive:many")["transfers"] == 200
-    assert store.node(at("/many/d7/7.txt")).modified_at == 1_600_000_007 * 10**9
-    with store.snapshot() as view:
-        before = view.descendants(ROOT_INODE, 1000)
-    again = counts(clever, "sync", source, "drive:many")
-    assert (again["transfers"], again["checks"], again["deletes"]) == (0, 200, 0)
-    with store.snapshot() as view:
-        assert view.descendants(ROOT_INODE, 1000) == before
-
-    checked = clever.succeed("check", source, "drive:many").err
-    assert "200 matching files" in checked
-    assert "hashes could not be checked" not in checked
-    put(store, "/many/d7/7.txt", b"content of x", modified_at=1_600_000_007 * 10**9)
-    server_side = clever.succeed("hashsum", "sha1", "drive:many/d7").out
-    assert f"{hashlib.sha1((source / 'd7' / '17.txt').read_bytes()).hexdigest()}  17.txt" in server_side  # noqa: S324
 
 
 def test_missing__is_said_so(rclone: Program, store: Store) -> None:
