@@ -18,13 +18,14 @@ import apsw
 
 from davsql.errors import InsecureFile, NotAStore, NotFound, StoreReadOnly, StoreUnavailable
 from davsql.store.cipher import apply_key, unreadable
-from davsql.store.options import StoreOptions
+from davsql.store.options import Durability, StoreOptions
 from davsql.store.transaction import translated
 
 APPLICATION_ID = 0x44415653  # "DAVS"
 MIN_SQLITE = (3, 51, 3)  # earlier ones can lose a WAL reset (https://www.sqlite.org/wal.html)
-_SYNCHRONOUS = {"full": 2, "normal": 1}
+_SYNCHRONOUS: dict[Durability, int] = {"full": 2, "normal": 1}
 _INCREMENTAL = 2  # auto_vacuum
+KEPT_WAL_BYTES = 96 * 1024 * 1024  # of the WAL's file, when it starts over after a reader let it grow
 
 
 class Role(Enum):
@@ -147,7 +148,7 @@ def _open_rewritten(file: Path, options: StoreOptions) -> apsw.Connection:
     with translated():
         connection = apsw.Connection(str(file.absolute()), flags=flags, vfs=options.vfs)
         apply_key(connection, options.key)
-        set_pragma(connection, "synchronous", _SYNCHRONOUS["full"])
+        set_synchronous(connection, "full")
         set_pragma(connection, "cache_size", -options.cache_mb * 1000)
         set_pragma(connection, "temp_store", 2)
     return connection
@@ -214,6 +215,11 @@ def set_pragma(connection: apsw.Connection, name: str, value: str | int) -> None
     found = connection.pragma(name)
     if found != value:
         raise StoreUnavailable(f"PRAGMA {name} is {found!r} after it was set to {value!r}")
+
+
+def set_synchronous(connection: apsw.Connection, durability: Durability) -> None:
+    """Whether a COMMIT returns when the disk has it, or the operating system (https://www.sqlite.org/pragma.html)."""
+    set_pragma(connection, "synchronous", _SYNCHRONOUS[durability])
 
 
 def sync_folder(folder: Path) -> None:
@@ -320,7 +326,7 @@ def _configure(connection: apsw.Connection, role: Role, options: StoreOptions) -
     protect(connection)
     if connection.pragma("journal_mode") != "wal" and not options.read_only:
         set_pragma(connection, "journal_mode", "wal")
-    set_pragma(connection, "synchronous", _SYNCHRONOUS[options.durability])
+    set_synchronous(connection, options.durability)
     set_pragma(connection, "cache_size", -options.cache_mb * 1000)
     set_pragma(connection, "temp_store", 2)
     set_pragma(connection, "foreign_keys", 1)
@@ -330,6 +336,7 @@ def _configure(connection: apsw.Connection, role: Role, options: StoreOptions) -
         return
     # Checkpoints run beside the writer; one inside COMMIT could fail after the commit and look like its error.
     set_pragma(connection, "wal_autocheckpoint", 0)
+    set_pragma(connection, "journal_size_limit", KEPT_WAL_BYTES)
     set_pragma(connection, "query_only", int(options.read_only))
     if options.leaves_checkpoints:
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)

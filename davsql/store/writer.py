@@ -22,8 +22,9 @@ import apsw
 from davsql.counters import WriterCounters
 from davsql.errors import StoreBusy, StoreError, StoreFull, StoreReadOnly, StoreUnavailable
 from davsql.store.checkpointer import CHECKPOINT_BYTES, Checkpointer
+from davsql.store.connection import set_synchronous
 from davsql.store.migrate import SET_META
-from davsql.store.options import StoreOptions
+from davsql.store.options import Durability, StoreOptions
 from davsql.store.presence import DELETE_MARK, new_mark
 from davsql.store.room import Room
 from davsql.store.transaction import WriteTx, store_error, translated
@@ -51,14 +52,30 @@ _log = logging.getLogger(__name__)
 class Pending(Generic[Result]):
     """A command on its way; `wait` gives its result after COMMIT."""
 
-    __slots__ = ("_answered", "_error", "_result", "alone", "command", "is_answered", "queued_ns", "size_bytes")
+    __slots__ = (
+        "_answered",
+        "_error",
+        "_result",
+        "alone",
+        "command",
+        "is_answered",
+        "is_told",
+        "queued_ns",
+        "size_bytes",
+    )
 
     def __init__(
-        self, command: Command[Result], size_bytes: int, alone: Callable[[apsw.Connection], Result] | None = None
+        self,
+        command: Command[Result],
+        size_bytes: int,
+        alone: Callable[[apsw.Connection], Result] | None = None,
+        *,
+        is_told: bool = True,
     ) -> None:
         self.command = command
         self.alone = alone  # instead of `command`: not in a transaction of ours
         self.size_bytes = size_bytes
+        self.is_told = is_told
         self.queued_ns = time.monotonic_ns()
         self.is_answered = False
         self._answered = threading.Lock()
@@ -117,6 +134,7 @@ class Writer:
         self._page_size: int = connection.pragma("page_size")
         self._turn = Turn(Path(connection.filename), is_needed=not options.read_only)
         self._room = Room(Path(connection.filename), options)
+        self._synchronous = options.durability
         self._mark = new_mark()
         self._is_marked = False  # with the first commit, presence.py
         connection.set_wal_hook(self._note_wal)
@@ -133,22 +151,27 @@ class Writer:
         """Whether commands are taken; False when the thread has ended, by `close` or by a fault."""
         return self._thread.is_alive()
 
-    def run(self, command: Command[Result]) -> Result:
+    def run(self, command: Command[Result], *, is_told: bool = True) -> Result:
         """Run one command as one transaction and return its result once it is committed.
+
+        Args:
+            is_told: see `submit`.
 
         Raises:
             StoreBusy: the queue stayed full for `queue_timeout_s`; the command was not taken.
             StoreError: the command failed; nothing changed.
         """
-        return self.submit(command).wait()
+        return self.submit(command, is_told=is_told).wait()
 
-    def submit(self, command: Command[Result], size_bytes: int = 0) -> Pending[Result]:
+    def submit(self, command: Command[Result], size_bytes: int = 0, *, is_told: bool = True) -> Pending[Result]:
         """Put a command into the queue; the answer comes from `Pending.wait`.
 
         Args:
             size_bytes: content the command carries, so that a batch stays small.
+            is_told: False where no user hears of the result: the COMMIT does not wait for the disk. The next one that
+                does takes along what lies before it in the WAL; a power cut until then undoes the command.
         """
-        return self._put(Pending(command, size_bytes))
+        return self._put(Pending(command, size_bytes, is_told=is_told))
 
     def run_alone(self, statement: Callable[[apsw.Connection], Result]) -> Result:
         """Run what cannot be part of a transaction (VACUUM), between two commits, and return its result.
@@ -342,6 +365,7 @@ class Writer:
 
     def _commit(self, batch: list[Pending[Any]], attempt: _Attempt) -> list[tuple[Any, BaseException | None]]:
         connection = self._connection
+        self._choose_sync(any(pending.is_told for pending in batch))
         connection.execute("BEGIN IMMEDIATE")
         if not self._is_marked:
             connection.execute(SET_META, self._mark)
@@ -352,6 +376,13 @@ class Writer:
             self._is_marked = True
             self.counters.batches.add(len(batch))
         return outcomes
+
+    def _choose_sync(self, is_told: bool) -> None:
+        """Whether the next COMMIT waits for the disk, where that was asked for at all."""
+        wanted: Durability = self._options.durability if is_told else "normal"
+        if wanted != self._synchronous:
+            set_synchronous(self._connection, wanted)
+            self._synchronous = wanted
 
     def _remove_mark(self) -> None:
         """Nothing is written any more; a mark that cannot be taken away only makes the next start look for damage."""

@@ -18,6 +18,7 @@ from davsql.store.connection import Role, create_file, open_connection
 from davsql.store.options import StoreOptions
 from davsql.store.transaction import WriteTx
 from davsql.store.writer import Pending, Writer
+from tests.faults.disk import Disk
 
 INSERT = "INSERT INTO meta (key, value) VALUES (?, '')"
 TIMEOUT_S = 10
@@ -190,6 +191,46 @@ def test_submit__groups_no_more_than_a_batch(rig: Rig, monkeypatch: pytest.Monke
         pending.wait()
     assert rig.commits == 1 + 3 + 2  # 10, 10, 5 and a large one, and the other two
     assert len(rig.committed()) == 28
+
+
+@pytest.fixture
+def syncs() -> Iterator[tuple[str, list[str]]]:
+    """The name of a VFS, and the names of the files that SQLite syncs through it."""
+    disk = Disk("syncs-of-the-writer")
+    synced: list[str] = []
+    disk.before = lambda operation: synced.append(operation.file) if operation.kind == "sync" else None
+    yield disk.vfs_name, synced
+    disk.unregister()
+
+
+def test_commit__waits_for_the_disk_if_anybody_is_told(syncs: tuple[str, list[str]], make_rig: MakeRig) -> None:
+    vfs, synced = syncs
+    rig = make_rig(StoreOptions(vfs=vfs))
+    wal = f"{rig.file.name}-wal"
+    rig.writer.run(insert("first"))  # with it the WAL's header
+    synced.clear()
+    for number in range(3):
+        rig.writer.run(insert(f"untold {number}"), is_told=False)
+    assert synced == []
+    rig.writer.run(insert("told"))
+    assert synced == [wal]
+
+    release = rig.hold()  # which writes nothing
+    batch = [rig.writer.submit(insert(f"batch {number}"), is_told=number == 1) for number in range(3)]
+    release.set()
+    for pending in batch:
+        pending.wait()
+    assert synced == [wal] * 2
+
+
+def test_commit__at_normal_never_waits_for_the_disk(syncs: tuple[str, list[str]], make_rig: MakeRig) -> None:
+    vfs, synced = syncs
+    rig = make_rig(StoreOptions(vfs=vfs, durability="normal"))
+    rig.writer.run(insert("first"))
+    synced.clear()
+    for is_told in (True, False, True):
+        rig.writer.run(insert(f"{is_told} {rig.commits}"), is_told=is_told)
+    assert synced == []
 
 
 def test_commands__run_in_the_order_in_which_they_came(rig: Rig) -> None:
