@@ -18,7 +18,7 @@ from davsql.cli.maintain import WORK
 from davsql.dav import conditions, safexml, xmlbody
 from davsql.dav.errors import RULES
 from davsql.maintenance import thread
-from davsql.store import blobs, checkpointer, sizes, trees, writer
+from davsql.store import blobs, checkpointer, sizes, trees, wal, writer
 from davsql.store.options import StoreOptions
 
 PROJECT = Path(__file__).parent.parent
@@ -218,6 +218,6 @@ def test_docs__sizes_in_sentences_are_those_of_the_code() -> None:
     flowing = " ".join(architecture.split())
     assert f"A tree of up to {trees.AT_ONCE_NODES:,} nodes is copied in one command" in flowing
     assert f"in commands of {trees.STEP_NODES:,} nodes" in flowing
-    checkpoint, limit = checkpointer.CHECKPOINT_BYTES >> 20, writer.WAL_BYTES_LIMIT >> 20
+    checkpoint, limit = checkpointer.CHECKPOINT_BYTES >> 20, wal.BYTES_LIMIT >> 20
     assert f"empties the WAL after {thread.QUIET_S:.0f} quiet seconds" in flowing
     assert f"for each {checkpoint} MiB that the WAL grows by. At {limit} MiB the writer waits" in flowing

@@ -31,7 +31,7 @@ class Checkpointer:
         self._options = options
         self._lock = threading.Lock()
         self._connection: apsw.Connection | None = None
-        self._is_closed = False
+        self.is_closed = False
         self._beside = threading.Lock()  # held while a thread of `run_beside` is at work
         self._page_size = 0
         self._wal_bytes = 0  # at the last look
@@ -64,7 +64,7 @@ class Checkpointer:
         except StoreBusy:  # another process is at it
             pass
         except StoreError as error:
-            if not self._is_closed:
+            if not self.is_closed:
                 _log.warning("checkpoint failed: %s", error)
         finally:
             self._beside.release()
@@ -99,7 +99,7 @@ class Checkpointer:
             return self._connected().wal_checkpoint(mode=mode)
 
     def _connected(self) -> apsw.Connection:
-        if self._is_closed:
+        if self.is_closed:
             raise StoreUnavailable("the store is closed")
         if self._connection is None:
             self._connection = open_connection(self._file, Role.WRITER, self._options)
@@ -109,6 +109,6 @@ class Checkpointer:
 
     def close(self) -> None:
         with self._lock:
-            self._is_closed = True
+            self.is_closed = True
             if self._connection is not None:
                 self._connection.close()

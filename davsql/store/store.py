@@ -325,7 +325,7 @@ class Store:
         """
         result = self._checkpointer.run(truncate=truncate)
         if truncate and not self.options.leaves_checkpoints:
-            self._writer.wal_bytes = 0
+            self._writer.wal.bytes = 0
         return result
 
     def is_plain(self) -> bool:
@@ -338,8 +338,7 @@ class Store:
         Raises:
             StoreBusy: somebody reads or writes; always while Litestream runs.
         """
-        self._checkpointer.empty_wal()
-        self._writer.wal_bytes = 0
+        self._writer.wal.empty()
 
     def upload(self) -> Upload:
         """Begin to receive content; use it in a `with` block and end with `Upload.commit`."""

@@ -29,8 +29,9 @@ from davsql.store.blobs import CHUNK_BYTES, SHARED_CHUNK_BYTES, NewChunk, Place,
 from davsql.store.download import Download
 from davsql.store.nodes import Content
 from davsql.store.options import StoreOptions
+from davsql.store.pending import Pending
 from davsql.store.transaction import WriteTx
-from davsql.store.writer import Pending, Writer
+from davsql.store.writer import Writer
 
 STAGE_BATCH_BYTES = 4 * 1024 * 1024  # bounds one upload's hold on the writer
 STAGE_BATCH_CHUNKS = 1000  # the same where chunks are shared

@@ -15,30 +15,25 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Generic, TypeVar, cast
+from typing import Any
 
 import apsw
 
 from davsql.counters import WriterCounters
 from davsql.errors import StoreBusy, StoreError, StoreFull, StoreReadOnly, StoreUnavailable
-from davsql.store.checkpointer import CHECKPOINT_BYTES, Checkpointer
+from davsql.store.checkpointer import Checkpointer
 from davsql.store.connection import set_synchronous
 from davsql.store.migrate import SET_META
 from davsql.store.options import Durability, StoreOptions
+from davsql.store.pending import Command, Pending, Result, no_command
 from davsql.store.presence import DELETE_MARK, new_mark
 from davsql.store.room import Room
 from davsql.store.transaction import WriteTx, store_error, translated
 from davsql.store.turn import Turn
-
-Result = TypeVar("Result")
-Command = Callable[[WriteTx], Result]
+from davsql.store.wal import Wal
 
 BATCH_COMMANDS = 256  # at most in one COMMIT
 BATCH_BYTES = 16 * 1024 * 1024  # of staged content in one COMMIT: WAL suits transactions well below 100 MB
-WAL_BYTES_LIMIT = 64 * 1024 * 1024  # above it the writer waits for a checkpoint and lets the WAL start over
-CHECKPOINT_WAIT_S = 0.5  # for the checkpoint of another process, before the WAL grows on
-LEFT_WAL_BYTES_LIMIT = 1024 * 1024 * 1024  # the same where Litestream should have done it and seems not to run
-
 MARK_TIMEOUT_MS = 2000  # for another process's lock when the store is closed
 
 COUNT_FAILED_COMMIT = """
@@ -47,61 +42,6 @@ ON CONFLICT (key) DO UPDATE SET value = CAST(value AS INTEGER) + 1
 """
 
 _log = logging.getLogger(__name__)
-
-
-class Pending(Generic[Result]):
-    """A command on its way; `wait` gives its result after COMMIT."""
-
-    __slots__ = (
-        "_answered",
-        "_error",
-        "_result",
-        "alone",
-        "command",
-        "is_answered",
-        "is_told",
-        "queued_ns",
-        "size_bytes",
-    )
-
-    def __init__(
-        self,
-        command: Command[Result],
-        size_bytes: int,
-        alone: Callable[[apsw.Connection], Result] | None = None,
-        *,
-        is_told: bool = True,
-    ) -> None:
-        self.command = command
-        self.alone = alone  # instead of `command`: not in a transaction of ours
-        self.size_bytes = size_bytes
-        self.is_told = is_told
-        self.queued_ns = time.monotonic_ns()
-        self.is_answered = False
-        self._answered = threading.Lock()
-        self._answered.acquire()
-        self._result: Result | None = None
-        self._error: BaseException | None = None
-
-    def answer(self, result: Result | None, error: BaseException | None) -> None:
-        self._result, self._error = result, error
-        self.is_answered = True
-        self._answered.release()
-
-    def wait(self) -> Result:
-        """Block until the command is committed or has failed; call once.
-
-        Raises:
-            StoreError: the command failed and nothing of it is in the store.
-        """
-        self._answered.acquire()
-        if self._error is not None:
-            raise self._error
-        return cast(Result, self._result)
-
-
-def _no_command(_tx: WriteTx) -> Any:
-    raise AssertionError("a pending statement runs alone")
 
 
 class _Aborted(Exception):
@@ -128,16 +68,12 @@ class Writer:
         self._waiting = 0  # callers that wait for a place
         self._is_closing = False
         self.counters = WriterCounters()
-        self.wal_bytes = 0  # in the WAL after the last commit
-        self._grown_bytes = 0  # written to the WAL since the last checkpoint beside the writer began
-        self._tried_wal_bytes = 0  # what the WAL had when emptying it was last tried in vain
-        self._page_size: int = connection.pragma("page_size")
         self._turn = Turn(Path(connection.filename), is_needed=not options.read_only)
         self._room = Room(Path(connection.filename), options)
+        self.wal = Wal(connection, options, checkpointer, self._room, self.counters)
         self._synchronous = options.durability
         self._mark = new_mark()
         self._is_marked = False  # with the first commit, presence.py
-        connection.set_wal_hook(self._note_wal)
         self._thread = threading.Thread(target=self._run, name="davsql-writer", daemon=True)
         self._thread.start()
 
@@ -179,7 +115,7 @@ class Writer:
         Raises:
             StoreError: it failed.
         """
-        pending: Pending[Result] = Pending(_no_command, 0, statement)
+        pending: Pending[Result] = Pending(no_command, 0, statement)
         return self._put(pending).wait()
 
     def _put(self, pending: Pending[Result]) -> Pending[Result]:
@@ -225,7 +161,7 @@ class Writer:
                 if batch := self._refuse_without_room(batch):
                     self._run_batch(batch)
                 self._turn.give()  # already, unless all were refused
-                self._keep_wal_short()
+                self.wal.keep_short()
             self._remove_mark()
         except BaseException as error:  # noqa: BLE001  # whatever it was, callers must not wait for ever
             _log.critical("the writer stopped; restart davsql", exc_info=error)
@@ -298,7 +234,7 @@ class Writer:
                 return True
             if not self._checkpointer.wal_bytes or self._options.leaves_checkpoints:
                 return False
-            self._empty_wal()
+            self.wal.empty()
             return self._room.allows(self._connection, size_bytes, self._checkpointer.wal_bytes)
         except StoreBusy:  # somebody reads: the WAL stays as long as it is
             return False
@@ -455,58 +391,3 @@ class Writer:
     def _roll_back(self) -> None:
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
-
-    def _note_wal(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
-        before, self.wal_bytes = self.wal_bytes, pages * self._page_size
-        # A WAL that is not longer than before has started over.
-        self._grown_bytes += self.wal_bytes - before if self.wal_bytes > before else self.wal_bytes
-        self.counters.is_failing = False
-        return apsw.SQLITE_OK
-
-    def _keep_wal_short(self) -> None:
-        """Have the WAL copied beside the writer as it grows; at the limit wait for that, so that it can start over.
-
-        Between two commits nobody writes, so PASSIVE can finish if no reader is behind.
-        """
-        if self.wal_bytes > self._room.wal_limit(self.wal_bytes, WAL_BYTES_LIMIT):
-            self._grown_bytes = 0
-            self._checkpoint()
-        elif self._grown_bytes >= CHECKPOINT_BYTES:
-            self._grown_bytes = 0
-            self._checkpointer.run_beside()
-
-    def _checkpoint(self) -> None:
-        try:
-            if self._options.leaves_checkpoints:
-                self._empty_left_wal()
-            else:
-                self._checkpoint_soon()
-        except StoreBusy:
-            pass  # another process is at it, or Litestream runs
-        except StoreError as error:
-            if not self._is_closing:
-                _log.warning("checkpoint failed: %s", error)
-
-    def _checkpoint_soon(self) -> None:
-        deadline = time.monotonic() + CHECKPOINT_WAIT_S
-        while True:
-            try:
-                self._checkpointer.run()
-            except StoreBusy:
-                if time.monotonic() >= deadline:
-                    raise
-                time.sleep(0.01)
-            else:
-                return
-
-    def _empty_left_wal(self) -> None:
-        """Litestream seems not to run: not PASSIVE (store/replication.py), no waiting, not again after each commit."""
-        if self.wal_bytes < max(LEFT_WAL_BYTES_LIMIT, self._tried_wal_bytes + WAL_BYTES_LIMIT):
-            return
-        self._tried_wal_bytes = self.wal_bytes
-        self._empty_wal()
-        self._tried_wal_bytes = 0
-
-    def _empty_wal(self) -> None:
-        self._checkpointer.empty_wal()
-        self.wal_bytes = 0

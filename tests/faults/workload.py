@@ -38,7 +38,7 @@ def small_pieces(wal_bytes_limit: int = 16 * CHUNK_BYTES) -> Iterator[None]:
         patch("davsql.store.blobs.CHUNK_BYTES", CHUNK_BYTES),
         patch("davsql.store.upload.CHUNK_BYTES", CHUNK_BYTES),
         patch("davsql.store.upload.STAGE_BATCH_BYTES", 2 * CHUNK_BYTES),
-        patch("davsql.store.writer.WAL_BYTES_LIMIT", wal_bytes_limit),
+        patch("davsql.store.wal.BYTES_LIMIT", wal_bytes_limit),
     ):
         yield
 

@@ -20,7 +20,7 @@ from davsql.errors import StoreUnavailable
 from davsql.maintenance.gc import collect_garbage
 from davsql.maintenance.health import Status, look_at
 from davsql.maintenance.thread import Maintenance
-from davsql.store import writer
+from davsql.store import wal
 from davsql.store.check import check
 from davsql.store.options import StoreOptions
 from davsql.store.store import Store
@@ -169,8 +169,8 @@ def slow_download(server: LiveServer, path: str) -> Iterator[None]:
 
 def test_wal__stays_bounded_under_writes_beside_slow_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     body, bodies = MIB // 2, 160
-    monkeypatch.setattr(writer, "CHECKPOINT_BYTES", MIB)
-    monkeypatch.setattr(writer, "WAL_BYTES_LIMIT", 4 * MIB)
+    monkeypatch.setattr(wal, "CHECKPOINT_BYTES", MIB)
+    monkeypatch.setattr(wal, "BYTES_LIMIT", 4 * MIB)
     with served(tmp_path / "a.db", StoreOptions(durability="normal")) as (store, server), ExitStack() as stack:
         put(store, "/slow", os.urandom(32 * MIB))
         store.checkpoint(truncate=True)

@@ -21,7 +21,7 @@ from davsql.maintenance.litestream import ReplicaOptions, Replicated
 from davsql.maintenance.replica import Replica
 from davsql.maintenance.replica_progress import ReplicaStatus
 from davsql.maintenance.replica_restore import restore_from_replica
-from davsql.store import replication, writer
+from davsql.store import replication, wal
 from davsql.store.options import StoreOptions
 from davsql.store.store import Store
 from tests.replica.conftest import ReplicatedStore
@@ -230,8 +230,8 @@ def test_store__without_the_mark_is_as_ever(site: ReplicatedStore) -> None:
 
 
 def test_wal__is_emptied_where_litestream_does_not_run(site: ReplicatedStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "WAL_BYTES_LIMIT", 100_000)
-    monkeypatch.setattr(writer, "LEFT_WAL_BYTES_LIMIT", 1_000_000)
+    monkeypatch.setattr(wal, "BYTES_LIMIT", 100_000)
+    monkeypatch.setattr(wal, "LEFT_BYTES_LIMIT", 1_000_000)
     with site.store.read() as tx:
         tx.value("SELECT count(*) FROM nodes")
         for number in range(6):

@@ -15,6 +15,7 @@ from davsql.store import connection as connection_module
 from davsql.store import migrate
 from davsql.store.connection import (
     APPLICATION_ID,
+    KEPT_WAL_BYTES,
     Role,
     create_file,
     open_connection,
@@ -61,7 +62,11 @@ def test_open_connection__sets_every_pragma(file: Path, role: Role, durability: 
     if role is Role.READER:
         assert pragmas(connection, "query_only", "mmap_size") == {"query_only": 1, "mmap_size": 1024 * 1024}
     else:
-        assert pragmas(connection, "query_only", "wal_autocheckpoint") == {"query_only": 0, "wal_autocheckpoint": 0}
+        assert pragmas(connection, "query_only", "wal_autocheckpoint", "journal_size_limit") == {
+            "query_only": 0,
+            "wal_autocheckpoint": 0,
+            "journal_size_limit": KEPT_WAL_BYTES,
+        }
     connection.close()
 
 

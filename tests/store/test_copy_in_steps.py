@@ -67,7 +67,7 @@ def before_each_write(store: Store, monkeypatch: pytest.MonkeyPatch, act: Callab
     number = 0
     is_inside = False
 
-    def counted(command: Callable[..., object]) -> object:
+    def counted(command: Callable[..., object], **how: bool) -> object:
         nonlocal number, is_inside
         if not is_inside:
             is_inside = True
@@ -76,7 +76,7 @@ def before_each_write(store: Store, monkeypatch: pytest.MonkeyPatch, act: Callab
                 number += 1
             finally:
                 is_inside = False
-        return write(command)
+        return write(command, **how)
 
     monkeypatch.setattr(store, "write", counted)
 

@@ -22,7 +22,7 @@ from davsql.store.check import check
 from davsql.store.options import StoreOptions
 from davsql.store.store import Store
 from davsql.store.upload import STAGE_BATCH_BYTES
-from davsql.store.writer import WAL_BYTES_LIMIT
+from davsql.store.wal import BYTES_LIMIT
 from tests.faults.disk import Disk
 from tests.faults.workload import small_pieces
 from tests.store.conftest import MakeStore
@@ -52,7 +52,7 @@ def test_upload__of_many_transactions_waits_for_the_disk_once(tmp_path: Path) ->
     disk.before = lambda operation: synced.append(operation.file) if operation.kind == "sync" else None
     options = StoreOptions(vfs=disk.vfs_name)
     try:
-        with small_pieces(WAL_BYTES_LIMIT), Store.open(tmp_path / "s.db", options, create=True) as store:
+        with small_pieces(BYTES_LIMIT), Store.open(tmp_path / "s.db", options, create=True) as store:
             put(store, "/first", b"with it the WAL's header")
             synced.clear()
             put(store, "/large", content := bytes_of(10 * upload_module.STAGE_BATCH_BYTES))

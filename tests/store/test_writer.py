@@ -11,13 +11,15 @@ import apsw
 import pytest
 
 from davsql.errors import NotFound, StoreBusy, StoreError, StoreFull, StoreReadOnly, StoreUnavailable
-from davsql.store import migrate
+from davsql.store import connection as connection_module
+from davsql.store import migrate, wal
 from davsql.store import writer as writer_module
 from davsql.store.checkpointer import Checkpointer
 from davsql.store.connection import Role, create_file, open_connection
 from davsql.store.options import StoreOptions
+from davsql.store.pending import Pending
 from davsql.store.transaction import WriteTx
-from davsql.store.writer import Pending, Writer
+from davsql.store.writer import Writer
 from tests.faults.disk import Disk
 
 INSERT = "INSERT INTO meta (key, value) VALUES (?, '')"
@@ -206,21 +208,21 @@ def syncs() -> Iterator[tuple[str, list[str]]]:
 def test_commit__waits_for_the_disk_if_anybody_is_told(syncs: tuple[str, list[str]], make_rig: MakeRig) -> None:
     vfs, synced = syncs
     rig = make_rig(StoreOptions(vfs=vfs))
-    wal = f"{rig.file.name}-wal"
+    wal_file = f"{rig.file.name}-wal"
     rig.writer.run(insert("first"))  # with it the WAL's header
     synced.clear()
     for number in range(3):
         rig.writer.run(insert(f"untold {number}"), is_told=False)
     assert synced == []
     rig.writer.run(insert("told"))
-    assert synced == [wal]
+    assert synced == [wal_file]
 
     release = rig.hold()  # which writes nothing
     batch = [rig.writer.submit(insert(f"batch {number}"), is_told=number == 1) for number in range(3)]
     release.set()
     for pending in batch:
         pending.wait()
-    assert synced == [wal] * 2
+    assert synced == [wal_file] * 2
 
 
 def test_commit__at_normal_never_waits_for_the_disk(syncs: tuple[str, list[str]], make_rig: MakeRig) -> None:
@@ -529,20 +531,20 @@ def test_submit__to_a_read_only_store_is_refused(make_rig: MakeRig) -> None:
 def test_wal__is_never_checkpointed_by_a_commit(rig: Rig) -> None:
     for number in range(20):
         rig.writer.run(lambda tx, number=number: tx.change(INSERT, ("k" * 100_000 + str(number),)))  # type: ignore[misc]
-    assert rig.writer.wal_bytes > 2_000_000  # SQLite's own limit is 1,000 pages
+    assert rig.writer.wal.bytes > 2_000_000  # SQLite's own limit is 1,000 pages
 
 
 def test_wal__beyond_its_limit_starts_over(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer_module, "WAL_BYTES_LIMIT", 100_000)
+    monkeypatch.setattr(wal, "BYTES_LIMIT", 100_000)
     seen = []
     for number in range(20):
         rig.writer.run(lambda tx, number=number: tx.change(INSERT, ("k" * 50_000 + str(number),)))  # type: ignore[misc]
-        seen.append(rig.writer.wal_bytes)
+        seen.append(rig.writer.wal.bytes)
     assert max(seen) < 300_000
 
 
 def test_wal__is_copied_beside_the_writer_each_time_it_has_grown(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer_module, "CHECKPOINT_BYTES", 100_000)
+    monkeypatch.setattr(wal, "CHECKPOINT_BYTES", 100_000)
     began, run = threading.Semaphore(0), rig.checkpointer.run
 
     def counted() -> tuple[int, int]:
@@ -554,13 +556,13 @@ def test_wal__is_copied_beside_the_writer_each_time_it_has_grown(rig: Rig, monke
     for number in range(3):
         rig.writer.run(insert("k" * 150_000 + str(number)))
         assert began.acquire(timeout=TIMEOUT_S)
-    assert rig.writer.wal_bytes < 400_000  # it started over
+    assert rig.writer.wal.bytes < 400_000  # it started over
     rig.writer.run(insert("l"))
     assert not began.acquire(blocking=False)
 
 
 def test_wal__grows_on_when_no_thread_can_be_had(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer_module, "CHECKPOINT_BYTES", 100_000)
+    monkeypatch.setattr(wal, "CHECKPOINT_BYTES", 100_000)
 
     def refuse(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -570,7 +572,7 @@ def test_wal__grows_on_when_no_thread_can_be_had(rig: Rig, monkeypatch: pytest.M
         rig.writer.run(insert("k" * 150_000))
         rig.writer.run(insert("l" * 150_000))
         rig.writer.run(lambda _: None)  # what follows the commit before is over
-    assert rig.writer.wal_bytes > 300_000
+    assert rig.writer.wal.bytes > 300_000
     began = threading.Event()
     monkeypatch.setattr(rig.checkpointer, "run", began.set)
     rig.writer.run(insert("m" * 150_000))
@@ -578,21 +580,21 @@ def test_wal__grows_on_when_no_thread_can_be_had(rig: Rig, monkeypatch: pytest.M
 
 
 def test_wal__at_its_limit_waits_for_a_checkpoint_of_this_process(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer_module, "WAL_BYTES_LIMIT", 100_000)
+    monkeypatch.setattr(wal, "BYTES_LIMIT", 100_000)
     with rig.checkpointer._lock:  # noqa: SLF001  # one is at it
         rig.writer.run(insert("k" * 150_000))
         pending = rig.writer.submit(insert("l"))
         time.sleep(0.05)
         assert not pending.is_answered
     pending.wait()
-    assert rig.writer.wal_bytes < 100_000
+    assert rig.writer.wal.bytes < 100_000
 
 
 def test_wal__at_its_limit_grows_on_when_another_process_checkpoints_for_long(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer_module, "WAL_BYTES_LIMIT", 100_000)
-    monkeypatch.setattr(writer_module, "CHECKPOINT_WAIT_S", 0.02)
+    monkeypatch.setattr(wal, "BYTES_LIMIT", 100_000)
+    monkeypatch.setattr(wal, "CHECKPOINT_WAIT_S", 0.02)
 
     def busy() -> tuple[int, int]:
         raise StoreBusy("another process is at it")
@@ -600,21 +602,38 @@ def test_wal__at_its_limit_grows_on_when_another_process_checkpoints_for_long(
     monkeypatch.setattr(rig.checkpointer, "run", busy)
     for number in range(3):
         rig.writer.run(insert("k" * 150_000 + str(number)))
-    assert rig.writer.wal_bytes > 400_000
+    assert rig.writer.wal.bytes > 400_000
 
 
 def test_wal__that_a_reader_holds_grows_on(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer_module, "WAL_BYTES_LIMIT", 100_000)
+    monkeypatch.setattr(wal, "BYTES_LIMIT", 100_000)
     reader = apsw.Connection(str(rig.file), flags=apsw.SQLITE_OPEN_READONLY)
     reader.execute("BEGIN")
     reader.execute("SELECT * FROM meta").fetchall()
     for number in range(10):
         rig.writer.run(lambda tx, number=number: tx.change(INSERT, ("k" * 50_000 + str(number),)))  # type: ignore[misc]
-    assert rig.writer.wal_bytes > 500_000
+    assert rig.writer.wal.bytes > 500_000
     reader.close()
     rig.writer.run(insert("k"))
     rig.writer.run(insert("l"))
-    assert rig.writer.wal_bytes < 100_000
+    assert rig.writer.wal.bytes < 100_000
+
+
+def test_wal__gives_room_back_when_it_starts_over(make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wal, "BYTES_LIMIT", 100_000)
+    monkeypatch.setattr(connection_module, "KEPT_WAL_BYTES", 200_000)
+    rig = make_rig(StoreOptions())
+    file = rig.file.with_name(f"{rig.file.name}-wal")
+    reader = apsw.Connection(str(rig.file), flags=apsw.SQLITE_OPEN_READONLY)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM meta").fetchall()
+    for number in range(10):
+        rig.writer.run(insert("k" * 50_000 + str(number)))
+    assert file.stat().st_size > 500_000
+    reader.close()
+    rig.writer.run(insert("k"))
+    rig.writer.run(insert("l"))
+    assert file.stat().st_size <= 200_000
 
 
 # --- statements that run alone ----------------------------------------------------------------------------------------
