@@ -115,7 +115,7 @@ def test_run__that_fails_removes_nothing(store: Store, folder: Path, monkeypatch
     def fail(*_: object) -> None:
         raise StoreUnavailable("the copy is not good")
 
-    monkeypatch.setattr(backup, "_verify", fail)
+    monkeypatch.setattr(backup, "verify_copy", fail)
     with pytest.raises(StoreUnavailable):
         run_task(task_for(folder, keep_hourly=0, keep_daily=1, keep_weekly=0, keep_monthly=0), store, never)
     assert names_in(folder) == sorted(file.name for file in old)
