@@ -10,6 +10,8 @@ from davsql.doctor.finding import Finding, human_age, human_bytes, passed, warne
 from davsql.errors import KeyFailed
 from davsql.keys.envelope import Envelope
 from davsql.keys.file import keys_file, read_envelopes
+from davsql.store.cipher import is_plain_file
+from davsql.store.convert import part_of
 from davsql.store.options import StoreOptions
 
 DATA_KEY_AGE_S = 2 * 365 * 86_400  # beyond, too many have had a look at it
@@ -18,6 +20,10 @@ ENCRYPTED_BYTES_MAX = 1 << 50  # far below what AES in CBC mode stands with rand
 
 def check_encryption(file: Path, options: StoreOptions) -> Iterator[Finding]:
     """All of them; one line where the store is plain."""
+    part = part_of(file.resolve())
+    if part.exists():
+        what = "plain copy" if is_plain_file(part) else "copy under another key"
+        yield warned("unfinished copy", f"{part.name} is an unfinished {what}", "give the command again, or delete it")
     if options.key is None:
         yield passed("encryption", "none: whoever can read the file can read everything")
         return

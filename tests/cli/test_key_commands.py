@@ -10,6 +10,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import click
@@ -18,8 +20,13 @@ import pytest
 from davsql.cli import unlocking
 from davsql.cli.main import COMMANDS as PROGRAM
 from davsql.cli.main import davsql as program
-from davsql.keys.file import keys_file, read_envelopes
+from davsql.doctor.encryption import check_encryption
+from davsql.keys.envelope import unlock
+from davsql.keys.file import keys_file, read_envelopes, write_envelopes
+from davsql.keys.secret import GivenKey
 from davsql.store.cipher import PLAIN_HEADER, first_bytes
+from davsql.store.convert import part_of
+from davsql.store.options import StoreOptions
 from tests.cli.conftest import Outcome, RunDavsql
 from tests.live_server import ROOT, serving_processes
 
@@ -276,6 +283,24 @@ def test_doctor__tells_how_it_is_encrypted(davsql: RunDavsql, db: Path) -> None:
     told = davsql("doctor", *KEY)
     assert "only key opens it" in told.out
     assert "davsql key add --name recovery --recovery" in told.out
+
+
+def test_doctor__advises_a_new_data_key(davsql: RunDavsql, db: Path) -> None:
+    (envelope,) = read_envelopes(keys_file(db))
+    old = datetime.fromisoformat(envelope.created_at) - timedelta(days=731)
+    options = StoreOptions(key=unlock(envelope, GivenKey((db.parent / "a.key").read_text(encoding="ascii"))))
+    assert [each.status for each in check_encryption(db, options)] == ["pass", "pass"]
+    write_envelopes(keys_file(db), [replace(envelope, created_at=old.isoformat())])
+    found = next(check_encryption(db, options))
+    assert (found.status, found.remedy) == ("warn", "davsql key rotate --data-key")
+    assert "under a data key made 731 days ago" in found.found
+
+
+def test_doctor__tells_of_an_unfinished_copy(davsql: RunDavsql, db: Path) -> None:
+    part_of(db).write_bytes(PLAIN_HEADER)
+    assert "is an unfinished plain copy" in davsql("doctor", *KEY).out
+    part_of(db).write_bytes(bytes(16))
+    assert "is an unfinished copy under another key" in davsql("doctor", *KEY).out
 
 
 def test_audit_log__has_every_change_of_keys_and_no_key(davsql: RunDavsql, db: Path) -> None:
