@@ -286,6 +286,7 @@ class Guard:
     principal: str = ""  # "" is the anonymous user
     access: Access = FULL_ACCESS
     limits: Limits = NO_LIMITS
+    has_own_tokens: bool = False  # the principal's own locks count as submitted
 
 
 NO_GUARD = Guard()

@@ -176,6 +176,11 @@ def is_settable(namespace: str, name: str) -> bool:
     return (namespace, name) not in PROTECTED
 
 
+def is_of_windows(update: PropertyUpdate) -> bool:
+    """Whether a step of a PROPPATCH is about a time or an attribute as Windows keeps them."""
+    return update.namespace == MICROSOFT and update.name.startswith("Win32")
+
+
 def is_time(update: PropertyUpdate) -> bool:
     """Whether a step of a PROPPATCH sets the time of the last change."""
     return update.xml is not None and (update.namespace, update.name) in _TIMES

@@ -133,7 +133,8 @@ def _require_token(groups: Iterable[list[Lock]], guard: Guard) -> None:
 
 
 def _is_submitted(lock: Lock, guard: Guard) -> bool:
-    return lock.token in guard.preconditions.tokens and lock.principal == guard.principal
+    is_named = guard.has_own_tokens or lock.token in guard.preconditions.tokens
+    return is_named and lock.principal == guard.principal
 
 
 # --- changing -----------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from lxml import etree
 
 from davsql.dav.xmlbody import MAX_PROPERTIES
 from davsql.store.store import Store
+from tests.access.wsgi import one_share, rule, user
 from tests.dav.answers import DAV, Properties, lock_body, names, only_response, proppatch_body, set_body, token_of
 from tests.http_client import Reply
 from tests.live_server import LiveServer
@@ -161,6 +162,19 @@ def test_proppatch__lock_protects_properties(server: LiveServer) -> None:
     assert statuses(patch(server, set_body(COLOUR), If=f"(<{token}>)")) == {200: {NS_COLOUR}}
 
 
+def test_proppatch__of_windows_attributes_needs_no_token_of_ones_own_lock(store: Store) -> None:
+    ann, bob, site = user("ann"), user("bob"), one_share(store, rule("/", "ann bob", "rwd"))
+    lock = site.ask(ann, "LOCK", "/a.txt", lock_body())
+    assert lock.status == 200
+    name, when = "Win32LastModifiedTime", "Tue, 06 Jan 2026 08:49:38 GMT"
+    win32 = f'<z:{name} xmlns:z="urn:schemas-microsoft-com:">{when}</z:{name}>'
+    assert site.ask(ann, "PROPPATCH", "/a.txt", set_body(win32)).status == 207
+    assert site.ask(ann, "HEAD", "/a.txt").header("Last-Modified") == when
+    assert site.ask(ann, "PROPPATCH", "/a.txt", set_body(win32, COLOUR)).status == 423
+    assert site.ask(ann, "PUT", "/a.txt", b"x").status == 423
+    assert site.ask(bob, "PROPPATCH", "/a.txt", set_body(win32)).status == 423
+
+
 def test_proppatch__conditions_are_those_of_the_request(server: LiveServer) -> None:
     for name, value in (("If_Match", '"other"'), ("If", '(["other"])')):
         assert patch(server, set_body(COLOUR), **{name: value}).status == 412
@@ -193,7 +207,6 @@ def test_proppatch__windows_explorer_sets_its_times_and_reads_them_back(server: 
         '<?xml version="1.0" encoding="utf-8" ?><D:propertyupdate xmlns:D="DAV:" '
         f'xmlns:Z="urn:schemas-microsoft-com:"><D:set><D:prop>{inside}</D:prop></D:set></D:propertyupdate>'
     )
-    assert patch(server, body.encode(), "/new.txt").status == 423
     reply = patch(server, body.encode(), "/new.txt", If=f"(<{token}>)")
     assert statuses(reply) == {200: {f"{{urn:schemas-microsoft-com:}}{name}" for name in values}}
     assert server.request("UNLOCK", "/new.txt", None, {"Lock-Token": f"<{token}>"}).status == 204

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from davsql.dav.multistatus import DAV, empty_element, escape, multistatus, propstat, response
-from davsql.dav.properties import LASTMODIFIED, is_settable, is_time, modified_at_of
+from davsql.dav.properties import LASTMODIFIED, is_of_windows, is_settable, is_time, modified_at_of
 from davsql.dav.request import Request
 from davsql.dav.responses import HttpError, Response
 from davsql.dav.xmlbody import PropertyName, parse_proppatch, read_body
@@ -22,7 +23,10 @@ def handle(request: Request) -> Response:
         HttpError: 400, 413.
         NotFound, Locked, PreconditionFailed.
     """
-    updates = steps_of(request)
+    updates, guard = steps_of(request), request.guard
+    if all(map(is_of_windows, updates)):
+        # Office sets them under its lock, and does not name its token.
+        guard = replace(guard, has_own_tokens=True)
     names = list(dict.fromkeys((update.namespace, update.name) for update in updates))
     times = {update: modified_at_of(update) for update in updates if is_time(update)}
     set_times = {(update.namespace, update.name) for update in times}
@@ -30,12 +34,12 @@ def handle(request: Request) -> Response:
     refused |= {(update.namespace, update.name): 409 for update, time in times.items() if time is None}
     if refused:
         # Nothing is changed, but whether the client may change this resource at all comes first.
-        request.store.set_properties(request.path, (), request.guard)
+        request.store.set_properties(request.path, (), guard)
         return _answer(request, {name: refused.get(name, 424) for name in names})
     dead = [update for update in updates if update.namespace != DAV or update.name != LASTMODIFIED]
     last = next(reversed(times.values()), None)
     try:
-        request.store.set_properties(request.path, dead, request.guard, modified_at=last)
+        request.store.set_properties(request.path, dead, guard, modified_at=last)
     except TooManyProperties:
         kept = {(update.namespace, update.name) for update in updates if update.xml is not None}
         return _answer(request, {name: 507 if name in kept else 424 for name in names})
