@@ -1,14 +1,17 @@
-"""Chromium, and a page of it that may not make mistakes in silence."""
+"""Chromium, a page of it that may not make mistakes in silence, and something to see there."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from tests.browser.page_steps import EVIL, PIXEL
 from tests.clients.programs import cannot_run
+from tests.live_server import LiveServer
 
 TIMEOUT_MS = 15_000
 expect.set_options(timeout=TIMEOUT_MS)
@@ -37,3 +40,26 @@ def page(chromium: Browser) -> Iterator[Page]:
     yield page
     page.close()
     assert errors == []
+
+
+@pytest.fixture
+def server(server: LiveServer) -> LiveServer:
+    """With a few files and folders."""
+    for folder in ("/Documents", "/Photos", "/Photos/2026"):
+        server.request("MKCOL", folder)
+    for name, content in {
+        "notes.txt": b"Hello, world.",
+        "pixel.png": PIXEL,
+        EVIL: b"<script>alert(1)</script>",
+        "Photos/2026/sea.png": PIXEL,
+    }.items():
+        server.request("PUT", "/" + quote(name), content)
+    return server
+
+
+@pytest.fixture
+def home(page: Page, server: LiveServer) -> Page:
+    """The root, when it is ready."""
+    page.goto(server.url)
+    page.wait_for_selector(".list tbody a")
+    return page
