@@ -213,7 +213,9 @@ def folders(store: Store) -> None:
 
 
 @pytest.mark.usefixtures("folders")
-def test_propfind__sizes_of_collections_are_those_of_their_trees(server: LiveServer, store: Store) -> None:
+def test_propfind__sizes_of_collections_are_those_of_their_trees(
+    server: LiveServer, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = {"/": ("17", "17"), "/c/": ("17", "17"), "/e/": ("0", "0")}
     body = SIZES.format("").encode()
     assert told_sizes(server.request("PROPFIND", "/", body, {"Depth": "1"})) == expected
@@ -228,6 +230,8 @@ def test_propfind__sizes_of_collections_are_those_of_their_trees(server: LiveSer
     reply = server.request("REPORT", "/c", sync.encode())
     assert "<D:getcontentlength>12</D:getcontentlength>" in reply.text
     store.set_properties(at("/c"), [PropertyUpdate("urn:x", "colour", "<x:colour xmlns:x='urn:x'>red</x:colour>")])
+    monkeypatch.setattr("davsql.dav.methods.propfind.PAGE_MEMBERS", 1)
+    assert told_sizes(server.request("PROPFIND", "/", body, {"Depth": "1"})) == expected
     with_dead = SIZES.format('<x:colour xmlns:x="urn:x"/>').encode()
     assert told_sizes(server.request("PROPFIND", "/", with_dead, {"Depth": "1"})) == expected
 
@@ -247,9 +251,16 @@ def test_propfind__sizes_of_collections_are_for_those_alone_who_ask(server: Live
 def test_propfind__sizes_of_collections_too_large_to_count_are_404(
     server: LiveServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("davsql.store.sizes.COUNTED_NODES", 6)  # /c has 4, /e 1, the root 6
-    found = told_sizes(server.request("PROPFIND", "/", SIZES.format("").encode(), {"Depth": "1"}))
-    assert found == {"/": (None, None), "/c/": ("17", "17"), "/e/": ("0", "0")}
+    nothing, body = (None, None), SIZES.format("").encode()
+    for counted, depth, expected in (
+        (5, "1", {"/": ("17", "17"), "/c/": ("17", "17"), "/e/": ("0", "0")}),  # /c has 4 nodes, /e 1
+        (4, "1", {"/": nothing, "/c/": ("17", "17"), "/e/": nothing}),
+        (3, "1", {"/": nothing, "/c/": nothing, "/e/": nothing}),
+        (6, "0", {"/": ("17", "17")}),
+        (5, "0", {"/": nothing}),
+    ):
+        monkeypatch.setattr("davsql.store.sizes.COUNTED_NODES", counted)
+        assert told_sizes(server.request("PROPFIND", "/", body, {"Depth": depth})) == expected
 
 
 def checksums(server: LiveServer, path: str) -> str | None:

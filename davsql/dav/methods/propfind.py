@@ -63,14 +63,14 @@ def handle(request: Request) -> Response:
     asked = parse_propfind(read_body(request))
     plan = plan_for(request, asked)
     with request.store.snapshot(request.access) as view:
-        listing = _Listing(request, plan, top_of(request, view))
+        listing = _Listing(request, plan, top_of(request, view), depth)
         if depth == "0" or not listing.top.is_collection:
             first = listing.page(view, NO_NODES)
         elif depth == "1":
             first = listing.page(view, view.members(listing.top.inode, limit=PAGE_MEMBERS))
         else:
             first = listing.page(view, _bounded_tree(request, view, listing.top))
-    return multistatus.multistatus(listing.responses(first, is_paged=depth == "1"))
+    return multistatus.multistatus(listing.responses(first))
 
 
 class _Listing:
@@ -80,8 +80,9 @@ class _Listing:
         top: the request's own resource.
     """
 
-    def __init__(self, request: Request, plan: Plan, top: Node) -> None:
+    def __init__(self, request: Request, plan: Plan, top: Node, depth: str) -> None:
         self.top = top
+        self._depth = depth
         self._request = request
         self._plan = plan
         self._now = time.time_ns()
@@ -99,19 +100,27 @@ class _Listing:
         locks = self._locks(view, members) if self._plan.needs_locks else {}
         blob_ids = [self.top.blob_id, *members.blob_ids]
         checksums = view.checksums(blob_ids) if self._plan.needs_checksums else {}
-        sizes = view.tree_sizes(self._collections(members, is_first=is_first)) if self._plan.needs_sizes else {}
+        sizes = self._sizes(view, members, is_first=is_first) if self._plan.needs_sizes else {}
         return _Page(members, dead, locks, rights, checksums, sizes)
 
-    def _collections(self, members: Nodes, *, is_first: bool) -> list[Inode]:
-        """Those of a page; the top, which holds the most, comes last, and on the first page only."""
-        found = [inode for inode, digest in zip(members.inodes, members.digests, strict=True) if digest is None]
-        return [*found, self.top.inode] if is_first and self.top.is_collection else found
+    def _sizes(self, view: Snapshot, members: Nodes, *, is_first: bool) -> Mapping[Inode, int]:
+        """Those of collections, the top among them on the first page."""
+        collections = [inode for inode, digest in zip(members.inodes, members.digests, strict=True) if digest is None]
+        sizes = view.tree_sizes(collections)
+        if not is_first or not self.top.is_collection:
+            return sizes
+        if self._depth != "1" or len(members) == PAGE_MEMBERS:
+            return {**sizes, **view.tree_sizes([self.top.inode])}
+        if len(sizes) < len(collections):
+            return sizes
+        # All that it holds has been counted.
+        return {**sizes, self.top.inode: sum(sizes.values()) + sum(members.sizes)}
 
-    def responses(self, page: _Page, *, is_paged: bool) -> Iterator[str]:
+    def responses(self, page: _Page) -> Iterator[str]:
         """All responses in blocks; where there are further pages, each is a snapshot of its own."""
         yield from self._plan.responses(page.group(Nodes.of(self.top), [self._href]), page.dead)
         yield from self._blocks(page)
-        while is_paged and len(page.members) == PAGE_MEMBERS:
+        while self._depth == "1" and len(page.members) == PAGE_MEMBERS:
             after = lookup_key(page.members.names[-1])
             with self._request.store.snapshot(self._request.access) as view:
                 page = self.page(view, view.members(self.top.inode, after=after, limit=PAGE_MEMBERS), is_first=False)
