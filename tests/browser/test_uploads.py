@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import re
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.page_steps import content, file, names, said
-from tests.live_server import LiveServer
+from davsql.dav.quotas import ShareQuotas, limit_of
+from davsql.store.store import Store
+from tests.browser.page_steps import content, file, names, press, said
+from tests.http_client import Client
+from tests.live_server import LiveServer, serving_shares
+from tests.lost_data.torture.process import ServerProcess
+
+PIECE_BYTES = 8 * 1024 * 1024
 
 
 def test_page__uploads_what_is_dropped(home: Page, server: LiveServer) -> None:
@@ -19,6 +29,21 @@ def test_page__uploads_what_is_dropped(home: Page, server: LiveServer) -> None:
     home.dispatch_event("main", "drop", {"dataTransfer": transfer})
     expect(home.get_by_role("link", name="new file.txt")).to_be_visible()
     assert content(server, "/new%20file.txt") == b"dropped"
+
+
+def test_page__uploads_folders_that_are_dropped(home: Page, server: LiveServer, tmp_path: Path) -> None:
+    (tmp_path / "trip" / "empty").mkdir(parents=True)
+    for number in range(120):  # browsers list a folder by the hundred
+        (tmp_path / "trip" / f"{number}.txt").write_bytes(b"%d" % number)
+    (tmp_path / "beside.txt").write_bytes(b"beside")
+    data = {"items": [], "files": [str(tmp_path / "trip"), str(tmp_path / "beside.txt")], "dragOperationsMask": 1}
+    devtools = home.context.new_cdp_session(home)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        devtools.send("Input.dispatchDragEvent", {"type": kind, "x": 500, "y": 500, "data": data})
+    said(home, "121 files uploaded.")
+    assert content(server, "/beside.txt") == b"beside"
+    assert content(server, "/trip/119.txt") == b"119"
+    assert server.request("PROPFIND", "/trip/empty/", headers={"Depth": "0"}).status == 207
 
 
 def test_page__uploads_a_folder(home: Page, server: LiveServer, tmp_path: Path) -> None:
@@ -89,3 +114,98 @@ def test_page__cancels_an_upload(home: Page, server: LiveServer) -> None:
     home.get_by_role("button", name="Cancel never.txt").click()
     expect(home.locator("#uploads")).to_be_hidden()
     assert content(server, "/never.txt") is None
+
+
+def test_page__goes_on_after_the_server_was_killed(page: Page, tmp_path: Path) -> None:
+    large = tmp_path / "large.bin"
+    large.write_bytes(os.urandom(3 * PIECE_BYTES))
+    server = ServerProcess(tmp_path, "full")
+    sent: list[str] = []
+    page.on(
+        "request",
+        lambda each: sent.append(each.headers.get("x-update-range", each.method)) if ".part" in each.url else None,
+    )
+    try:
+        server.start()
+        server.wait_until_it_answers()
+        page.goto(f"http://127.0.0.1:{server.address[1]}/")
+        devtools = page.context.new_cdp_session(page)
+        slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 10_000_000}
+        devtools.send("Network.emulateNetworkConditions", slow)
+        page.locator("input[type=file]").first.set_input_files(large)
+        expect(page.locator("#uploads li small")).to_have_text(re.compile("^1[0-5] MB of 25 MB"))  # of the second piece
+        server.kill()
+        expect(page.locator("#uploads")).to_contain_text("Connection lost")
+        server.start()
+        said(page, "1 file uploaded.")
+        assert sent.count("PUT") == 1  # the first piece was kept
+        with Client(server.address) as client:
+            stored = client.request("GET", "/large.bin").body
+        assert hashlib.sha256(stored).digest() == hashlib.sha256(large.read_bytes()).digest()
+    finally:
+        server.kill()
+
+
+@pytest.mark.parametrize("method", ["PUT", "MOVE"])
+def test_page__knows_what_arrived_when_the_answer_is_lost(
+    home: Page, server: LiveServer, tmp_path: Path, method: str
+) -> None:
+    chosen = tmp_path / "new.bin"
+    chosen.write_bytes(b"new" if method == "PUT" else bytes(PIECE_BYTES + 1))
+    lost: list[str] = []
+
+    def lose_the_answer(route: Route) -> None:
+        if route.request.method == method and not lost:
+            lost.append(route.request.url)
+            route.fetch()
+            route.abort("connectionreset")
+        else:
+            route.continue_()
+
+    home.route("**/*new.bin*", lose_the_answer)
+    home.locator("input[type=file]").first.set_input_files(chosen)
+    said(home, "1 file uploaded.")
+    assert lost
+    assert content(server, "/new.bin") == chosen.read_bytes()
+    expect(home.locator("#uploads")).to_be_hidden()
+
+
+def test_page__tells_of_a_file_that_changes_while_it_is_read(home: Page, server: LiveServer, tmp_path: Path) -> None:
+    changing = tmp_path / "changing.bin"
+    changing.write_bytes(bytes(2 * PIECE_BYTES))
+
+    def change(route: Route) -> None:
+        changing.write_bytes(b"other" * PIECE_BYTES)
+        route.continue_()
+
+    home.route("**/.upload-*", change)
+    home.locator("input[type=file]").first.set_input_files(changing)
+    expect(home.locator("#uploads")).to_contain_text("It was changed or removed while it was read.")
+    press(home, "Dismiss: changing.bin")
+    expect(home.locator("#uploads")).to_be_hidden()
+    assert content(server, "/changing.bin") is None
+
+
+def test_page__tells_when_the_quota_is_used_up(page: Page, store: Store, tmp_path: Path) -> None:
+    (tmp_path / "large.bin").write_bytes(bytes(PIECE_BYTES * 2))
+    with serving_shares({"/": store}, quotas={"/": ShareQuotas(limit_of(mb=9, nodes=None))}) as server:
+        page.goto(server.url)
+        page.locator("input[type=file]").first.set_input_files(tmp_path / "large.bin")
+        expect(page.locator("#uploads")).to_contain_text("The quota is used up.")
+        press(page, "Dismiss: large.bin")
+        expect(page.locator("#uploads")).to_be_hidden()
+        page.reload()
+        expect(page.locator(".empty")).to_be_visible()  # what had come of it has gone
+
+
+def test_page__cancels_a_large_upload_and_leaves_nothing(home: Page, server: LiveServer, tmp_path: Path) -> None:
+    (tmp_path / "large.bin").write_bytes(bytes(PIECE_BYTES * 2))
+    home.route("**/.upload-*", lambda route: None if route.request.method == "PATCH" else route.continue_())
+    home.locator("input[type=file]").first.set_input_files(tmp_path / "large.bin")
+    expect(home.locator("#uploads li small")).to_have_text("8.4 MB of 17 MB")
+    press(home, "Cancel uploads and close")
+    press(home, "Cancel uploads")
+    expect(home.locator("#uploads")).to_be_hidden()
+    expect(home.locator(".list tbody a")).to_have_count(5)
+    home.reload()
+    expect(home.locator(".list tbody a")).to_have_count(5)

@@ -174,7 +174,9 @@ export class Uploads {
     job.state = "cancelled";
     job.stop.abort();
     this.draw();
-    if (job.part) await dav.remove(job.part).catch(() => {});
+    if (!job.part) return;
+    await dav.remove(job.part).catch(() => {});
+    this.ondone(job.top);
   }
 
   again(jobs, replace) {
