@@ -38,7 +38,6 @@ SCANS: Mapping[str, str] = {
     "davsql.store.locks.DROP_LOCKS_OF_TREE": "as many rows as there are locks: bounded per user",
     "davsql.store.rehash.TOTAL_BYTES": "check reads everything",
     "davsql.store.backup.COUNT_ROWS": "a count is a count",
-    "davsql.store.rewrite.STALE_CHUNKS": "a copy is of everything",
     "davsql.store.rewrite.SOURCE_BYTES": "a copy is of everything",
 }
 

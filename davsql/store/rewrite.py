@@ -30,6 +30,7 @@ from davsql.store.transaction import ReadTx, Row, translated
 
 STEP_BYTES = 16 * 1024 * 1024  # what a kill costs at most
 STEP_CHUNKS = 4096
+_FIRST = -(1 << 63)  # of the numbers that a row may have
 _PROGRESS_STEPS = 100_000  # of SQLite's machine, between two looks at `is_cancelled`
 
 
@@ -62,16 +63,21 @@ def rewrite(source: Path, part: Path, options: StoreOptions, key: DataKey | None
             connection.execute(ATTACH, (f"{uri_of(source, options.key)}&mode=ro&immutable=1",))
             reused_bytes = _forget_others(connection)
             require_space(part.parent, connection, source.stat().st_size - part.stat().st_size, options)
-            connection.set_progress_handler(how.is_cancelled, _PROGRESS_STEPS)
-            _copy_chunks(connection, reused_bytes, how)
-            _complete(connection)
-            connection.set_progress_handler(None)
+            _copy(connection, reused_bytes, how)
             connection.execute(DETACH)
             return Rewritten(snapshot_of(connection), reused_bytes)
-    except apsw.InterruptError:
-        raise Cancelled("the copy was stopped before its end") from None
     finally:
         connection.close()
+
+
+def _copy(connection: apsw.Connection, reused_bytes: int, how: CopyOptions) -> None:
+    connection.set_progress_handler(how.is_cancelled, _PROGRESS_STEPS)  # so that Ctrl-C too is seen soon
+    try:
+        _copy_chunks(connection, reused_bytes, how)
+        _complete(connection)
+    except apsw.InterruptError:
+        raise Cancelled("the copy was stopped before its end") from None
+    connection.set_progress_handler(None)
 
 
 def remove_part(part: Path) -> None:
@@ -139,7 +145,7 @@ def _define(connection: apsw.Connection, sql: str) -> None:
 TRIGGERS = "SELECT name FROM sqlite_schema WHERE type = 'trigger'"
 STALE_CHUNKS = """
 SELECT c.chunk_id FROM main.chunks AS c LEFT JOIN source.chunks AS s ON s.chunk_id = c.chunk_id
-WHERE s.digest IS NOT c.digest LIMIT 10000
+WHERE c.chunk_id > :after AND s.digest IS NOT c.digest ORDER BY c.chunk_id LIMIT 10000
 """
 DELETE_DATA = "DELETE FROM chunk_data WHERE chunk_id = ?"
 DELETE_CHUNK = "DELETE FROM chunks WHERE chunk_id = ?"
@@ -147,13 +153,15 @@ DELETE_CHUNK = "DELETE FROM chunks WHERE chunk_id = ?"
 
 def _forget_others(connection: apsw.Connection) -> int:
     """Delete the chunks that the source has no more, and return how many bytes of its content are there."""
+    tx, last = ReadTx(connection), _FIRST
     with connection:
-        for (name,) in ReadTx(connection).rows(TRIGGERS):
+        for (name,) in tx.rows(TRIGGERS):
             connection.execute(f'DROP TRIGGER "{_plain(name)}"')
-        while stale := connection.execute(STALE_CHUNKS).fetchall():
+        while stale := tx.rows(STALE_CHUNKS, {"after": last}):
             connection.executemany(DELETE_DATA, stale)
             connection.executemany(DELETE_CHUNK, stale)
-    return int(ReadTx(connection).value(TOTAL_BYTES))
+            last = ascending(last, stale[-1][0])
+    return int(tx.value(TOTAL_BYTES))
 
 
 SOURCE_BYTES = "SELECT coalesce(sum(size), 0) FROM source.chunks"
@@ -174,7 +182,7 @@ AND NOT EXISTS (SELECT 1 FROM main.chunks AS c WHERE c.chunk_id = s.chunk_id)
 
 def _copy_chunks(connection: apsw.Connection, done_bytes: int, how: CopyOptions) -> None:
     tx = ReadTx(connection)
-    total_bytes, last = int(tx.value(SOURCE_BYTES)), -(1 << 63)
+    total_bytes, last = int(tx.value(SOURCE_BYTES)), _FIRST
     how.progress(done_bytes, total_bytes)
     while rows := tx.rows(NEXT_CHUNKS, {"after": last, "limit": STEP_CHUNKS}):
         if how.is_cancelled():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import re
@@ -485,6 +486,17 @@ def test_convert__part_that_was_damaged_never_becomes_the_store(tmp_path: Path, 
         convert(plain, StoreOptions(), begun_key(plain, GIVEN))
     assert contents(plain, StoreOptions()) == expected
     assert names_in(tmp_path) == [plain.name]
+
+
+def test_convert__cancelled_leaves_nothing(tmp_path: Path, plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("davsql.store.rewrite._PROGRESS_STEPS", 1)
+    expected = contents(plain, StoreOptions())
+    for calls in (1, 2, 50, 500):
+        moments = itertools.count(1)
+        with pytest.raises(Cancelled):
+            convert(plain, StoreOptions(), new_key(), CopyOptions(is_cancelled=lambda: next(moments) >= calls))  # noqa: B023
+        assert names_in(tmp_path) == [plain.name]
+        assert contents(plain, StoreOptions()) == expected
 
 
 TABLES = "SELECT name, sql FROM sqlite_schema ORDER BY name"
