@@ -104,6 +104,18 @@ def test_serve__several_shares_under_their_names(tmp_path: Path) -> None:
             assert tree(store) == {"/a": content}
 
 
+def test_serve__a_part_of_a_site_is_announced_with_its_path(tmp_path: Path) -> None:
+    config = tmp_path / "davsql.toml"
+    share = "[[share]]\nname = 'photos'\ndb = 'a.db'\n"
+    config.write_text(f"[server]\npublic_url = 'https://example.org/my%20files'\n{share}", encoding="utf-8")
+    with serving(tmp_path, "--config", config) as (_, [address], said):
+        path = "/my%20files/photos/"
+        assert f"on http://127.0.0.1:{address[1]}{path}\n" in said
+        assert f"net use Z: http://127.0.0.1:{address[1]}{path}" in said
+        assert request(address, "PUT", f"{path}a.txt", b"content").status == 201
+        assert request(address, "GET", "/photos/a.txt").status == 404
+
+
 def test_serve__two_processes_may_serve_one_store(tmp_path: Path) -> None:
     with serving(tmp_path) as (_, [first], _), serving(tmp_path) as (_, [second], _):
         assert request(first, "PUT", "/a", b"1").status == 201

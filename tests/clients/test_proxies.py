@@ -22,6 +22,7 @@ from tests.accounts.account_steps import PASSWORD, basic, gate_of, new_accounts
 from tests.clients.programs import find_program
 from tests.clients.proxies import RECIPES, proxy, trusting
 from tests.live_server import serving
+from tests.store_steps import read
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the recipes are for Unix")
 
@@ -39,6 +40,7 @@ class Behind:
     port: int = 0
     environ: dict[str, Any] = field(default_factory=dict)
     has_body: threading.Event = field(default_factory=threading.Event)
+    is_answered: threading.Event = field(default_factory=threading.Event)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         self.environ = environ
@@ -51,7 +53,9 @@ class Behind:
                 return data
 
         environ["wsgi.input"] = Watched()
+        self.is_answered.clear()
         answer: Iterable[bytes] = self.application(environ, start_response)
+        self.is_answered.set()
         return answer
 
     def request(
@@ -118,28 +122,41 @@ def test_proxy__of_a_path_leaves_the_rest_of_the_site_alone(behind: Behind) -> N
     assert behind.environ == {}
 
 
-def test_proxy__hands_a_body_on_as_it_comes(behind: Behind) -> None:
-    with closing(behind.connect()) as client:
-        client.putrequest("PUT", f"{behind.base}/drive/large")
-        for name, value in (ANN | {"Content-Length": str(2 * len(HALF))}).items():
-            client.putheader(name, value)
-        client.endheaders(HALF)
-        assert behind.has_body.wait(20), "the proxy waits for the end"
-        client.send(HALF)
-        assert client.getresponse().status == 201
-
-
-def test_proxy__of_a_client_that_goes_away_leaves_no_part_of_a_file(behind: Behind) -> None:
-    behind.request("PUT", f"{behind.base}/drive/large", b"old")
+def begun_upload(behind: Behind, *, is_chunked: bool) -> http.client.HTTPSConnection:
+    """A PUT of /drive/large of which half was sent, and has reached davsql."""
     client = behind.connect()
     client.putrequest("PUT", f"{behind.base}/drive/large")
-    for name, value in (ANN | {"Content-Length": str(2 * len(HALF))}).items():
+    framing = {"Transfer-Encoding": "chunked"} if is_chunked else {"Content-Length": str(2 * len(HALF))}
+    for name, value in (ANN | framing).items():
         client.putheader(name, value)
     behind.has_body.clear()
-    client.endheaders(HALF)
-    assert behind.has_body.wait(20)
+    client.endheaders(half(is_chunked=is_chunked))
+    assert behind.has_body.wait(20), "the proxy waits for the end"
+    return client
+
+
+def half(*, is_chunked: bool) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(HALF), HALF) if is_chunked else HALF
+
+
+framed = pytest.mark.parametrize("is_chunked", [False, True], ids=["length", "chunked"])
+
+
+@framed
+def test_proxy__hands_a_body_on_as_it_comes(behind: Behind, store: Store, is_chunked: bool) -> None:
+    with closing(begun_upload(behind, is_chunked=is_chunked)) as client:
+        client.send(half(is_chunked=is_chunked) + (b"0\r\n\r\n" if is_chunked else b""))
+        assert client.getresponse().status == 201
+    assert read(store, "/large") == HALF + HALF
+
+
+@framed
+def test_proxy__of_a_client_that_goes_away_leaves_no_part_of_a_file(behind: Behind, is_chunked: bool) -> None:
+    behind.request("PUT", f"{behind.base}/drive/large", b"old")
+    client = begun_upload(behind, is_chunked=is_chunked)
     client.sock.shutdown(socket.SHUT_RDWR)
     client.close()
+    assert behind.is_answered.wait(20)
     with closing(behind.connect()) as reader:
         reader.request("GET", f"{behind.base}/drive/large", None, ANN)
         assert reader.getresponse().read() == b"old"

@@ -18,6 +18,7 @@ from davsql.store import journal, preorder, trees
 from davsql.store.options import StoreOptions
 from davsql.store.store import Store
 from davsql.store.sync import SyncAnswer, SyncRequest
+from davsql.store.sync_tokens import Position
 from davsql.store.transaction import ReadTx
 from tests.store_steps import at, mkcol, put
 
@@ -284,6 +285,22 @@ def test_changes_since__know_a_store_that_went_back(tmp_path: Path) -> None:
             client.ask()
         client.catch_up()
         assert client.copy == client.truth()
+
+
+@pytest.mark.parametrize("keys", [None, (), ("a",), ("100%", "%41", "_0-1", "a b", "caf\u00e9", ";?#+", "'\"<&")])
+def test_position__is_read_as_it_was_written(keys: tuple[str, ...] | None) -> None:
+    position = Position(7, keys)
+    inode, slash, path = str(position).partition("/")
+    assert Position.parse(inode, slash + path if slash else None) == position
+
+
+def test_changes_since__of_odd_names_go_on_behind_them(store: Store) -> None:
+    for name in ("100%", "%41", "_0-1", "a b", "caf\u00e9", "cafe\u0301x", ";?#+", "'\"<&"):
+        mkcol(store, f"/{name}")
+        put(store, f"/{name}/{name}", b"x")
+    client = Client(store)
+    client.catch_up(1)
+    assert client.copy == client.truth()
 
 
 def test_journal__is_pruned_from_its_beginning(store: Store, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
