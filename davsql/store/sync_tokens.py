@@ -18,8 +18,9 @@ from davsql.store.transaction import ReadTx
 
 PREFIX = "http://davsql/ns/sync/"
 
+_ENTRY = r"(\d{1,19})-(\d{1,19})"
 _TOKEN = re.compile(
-    r"([0-9a-f-]{1,64})/(\d{1,19})/([0-9a-f]{16})/(\d+)-(\d+)(?:_(\d+)-(\d+)_(\d+)(/[!-~]*)?)?", re.ASCII
+    rf"([0-9a-f-]{{1,64}})/(\d{{1,19}})/([0-9a-f]{{16}})/{_ENTRY}(?:_{_ENTRY}_(\d{{1,19}})(/[!-~]*)?)?", re.ASCII
 )
 _INTEGER_MAX = 2**63 - 1
 

@@ -231,6 +231,8 @@ def test_changes_since__refuse_what_is_no_token_of_theirs(store: Store, client: 
         f"{head}/{int(number) + 9}-{when}",
         f"{head}/0-0",
         f"{head}/{'9' * 30}-{when}",
+        f"{head}/{'9' * 5000}-{when}",
+        f"{head}/0-0_{state}_{'9' * 5000}/a",
         f"{head}/0-0_{state}_{'9' * 30}",
         client.token.replace(head.split("/")[5], "00000000-0000-0000-0000-000000000000"),
         client.token.upper(),
