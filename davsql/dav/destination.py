@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 # RFC 3986 3; only URIs with an authority can name a resource of an HTTP server (RFC 9110 4.2.1).
 _ABSOLUTE_URI = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]+)(?P<rest>.*)", re.DOTALL)
-_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+# KIO 6, by which KDE speaks WebDAV, leaves its own names for http and https in Destination.
+_DEFAULT_PORTS = {"http": ":80", "https": ":443", "webdav": ":80", "webdavs": ":443"}
 
 
 def parse_destination(request: Request) -> DavPath:

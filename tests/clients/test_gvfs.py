@@ -164,7 +164,7 @@ def test_gvfs__does_not_change_what_another_has_locked(gio: Program, drive: str,
 def test_gvfs__makes_moves_and_renames(gio: Program, drive: str, store: Store) -> None:
     put(store, "/a.txt", b"a")
     put(store, "/b.txt", b"b")
-    # one by one: for --parent, `gio` wants another error than the 409 that RFC 4918 9.3.1 asks for
+    # one by one: for --parent, GVFS 1.50 wants another error than the 409 that RFC 4918 9.3.1 asks for
     gio.succeed("mkdir", f"{drive}/one", f"{drive}/one/two%20words", f"{drive}/one/two%20words/100%25")
     gio.succeed("move", f"{drive}/a.txt", f"{drive}/one/")
     gio.succeed("rename", f"{drive}/one/a.txt", "ä & 50%.txt")
@@ -195,11 +195,11 @@ def test_gvfs__says_what_is_not_there_or_is_already(gio: Program, drive: str, st
         (("list", f"{drive}/missing/"), "Not Found"),
         (("remove", f"{drive}/missing"), "Not Found"),
         (("mkdir", f"{drive}/c"), "Target file already exists"),
-        (("mkdir", f"{drive}/no/where"), "Conflict"),
-        (("copy", here(gio, b"a"), f"{drive}/no/where.txt"), "Conflict"),
+        (("mkdir", f"{drive}/no/where"), "Conflict|No such file or directory"),  # GVFS 1.50, 1.57
+        (("copy", here(gio, b"a"), f"{drive}/no/where.txt"), "Conflict|No such file or directory"),
     ):
         finished = gio.run(*arguments)
-        assert (finished.code != 0, words in finished.err) == (True, True), finished
+        assert (finished.code != 0, bool(re.search(words, finished.err))) == (True, True), finished
     assert tree(store) == {"/c": None}
 
 

@@ -21,6 +21,8 @@ def destination(text: str, *, mount: str = "", **environ: str) -> str:
         ("http://drive.example:8080/a", "/a"),
         ("HTTP://DRIVE.example:8080/A", "/A"),
         ("https://drive.example:8080/a", "/a"),  # behind a proxy that ends TLS
+        ("webdav://drive.example:8080/a", "/a"),  # KIO 6
+        ("webdavs://ann@drive.example:8080/a", "/a"),
         ("http://user:secret@drive.example:8080/a", "/a"),
         ("http://drive.example:8080", "/"),
         (" /a ", "/a"),
@@ -43,6 +45,7 @@ def test_parse_destination__reads_the_path_as_a_request_target(text: str, path: 
         ("drive.example:80", "http", "http://drive.example/a"),
         ("drive.example", "http", "https://drive.example:443/a"),
         ("drive.example:443", "https", "https://drive.example/a"),
+        ("drive.example:443", "https", "webdavs://drive.example/a"),
         ("[::1]:8080", "http", "http://[::1]:8080/a"),
         ("[::1]", "http", "http://[::1]:80/a"),
     ],
@@ -65,6 +68,7 @@ def test_parse_destination__without_host_it_is_the_server_name() -> None:
         "http://drive.example:8080.evil.example/a",
         "http://drive.example:8080@evil.example/a",
         "ftp://drive.example:8080/a",
+        "webdav://other.example/a",
         "//other.example/a",
         "//drive.example:8080/a",
     ],
