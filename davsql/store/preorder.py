@@ -6,6 +6,7 @@ what nobody has moved since is neither missed nor told twice.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -82,18 +83,23 @@ def _way_to(tx: ReadTx, top: Step, after: Keys, *, is_deep: bool) -> list[tuple[
 
 
 NEXT_MEMBERS = """
-SELECT inode, coalesce(sent_name, name), node_type = 1, name FROM nodes
-WHERE parent_inode = :parent AND name > :after ORDER BY name LIMIT :limit
+SELECT json_group_array(inode), json_group_array(sent), json_group_array(is_collection), json_group_array(name)
+FROM (
+  SELECT inode, coalesce(sent_name, name) AS sent, node_type = 1 AS is_collection, name FROM nodes
+  WHERE parent_inode = :parent AND name > :after ORDER BY name LIMIT :limit
+)
 """
 
 
 def _members(tx: ReadTx, parent: Inode, after: str) -> _Members:
-    """Members whose lookup keys are above `after`, in the order of these."""
+    """Members whose lookup keys are above `after`, in the order of these; by columns, see `nodes.in_columns`."""
     is_last = False
     while not is_last:
-        rows = tx.rows(NEXT_MEMBERS, {"parent": parent, "after": after, "limit": FETCHED_MEMBERS})
-        if rows and not (isinstance(rows[-1][3], str) and rows[-1][3] > after):
+        row = tx.row(NEXT_MEMBERS, {"parent": parent, "after": after, "limit": FETCHED_MEMBERS})
+        assert row is not None
+        inodes, names, kinds, keys = map(json.loads, row)
+        if keys and not (isinstance(keys[-1], str) and keys[-1] > after):
             raise StoreDamaged(f"an index of the store is out of order; {REMEDY}")
-        yield from ((inode, name, is_collection) for inode, name, is_collection, _ in rows)
-        is_last = len(rows) < FETCHED_MEMBERS
-        after = rows[-1][3] if rows else after
+        yield from zip(inodes, names, kinds, strict=True)
+        is_last = len(inodes) < FETCHED_MEMBERS
+        after = keys[-1] if keys else after

@@ -24,9 +24,12 @@ WITH RECURSIVE tree (place, inode) AS (
   ORDER BY 1
   LIMIT :limit
 )
-SELECT t.place, count(*), coalesce(sum(b.size), 0)
-FROM tree AS t CROSS JOIN nodes AS n ON n.inode = t.inode LEFT JOIN blobs AS b ON b.blob_id = n.blob_id
-GROUP BY t.place ORDER BY t.place
+SELECT json_group_array(place), json_group_array(nodes), json_group_array(size)
+FROM (
+  SELECT t.place, count(*) AS nodes, coalesce(sum(b.size), 0) AS size
+  FROM tree AS t CROSS JOIN nodes AS n ON n.inode = t.inode LEFT JOIN blobs AS b ON b.blob_id = n.blob_id
+  GROUP BY t.place ORDER BY t.place
+)
 """
 
 
@@ -37,10 +40,11 @@ def tree_sizes(tx: ReadTx, tops: Sequence[Inode], access: Access) -> dict[Inode,
     """
     pieces, apart = _pieces(tx, tops, access)
     bindings = {"pieces": json.dumps(pieces), "apart": json.dumps(apart), "limit": COUNTED_NODES + 1}
-    found = tx.rows(TREE_SIZES, bindings)
-    is_whole = sum(count for _, count, _ in found) <= COUNTED_NODES
-    counted = tops if is_whole else tops[: found[-1][0]]
-    sizes = {place: size for place, _, size in found}
+    row = tx.row(TREE_SIZES, bindings)
+    assert row is not None
+    places, nodes, found = map(json.loads, row)
+    counted = tops if sum(nodes) <= COUNTED_NODES else tops[: places[-1]]
+    sizes = dict(zip(places, found, strict=True))
     return {top: sizes.get(place, 0) for place, top in enumerate(counted)}  # where nothing may be read, there is no row
 
 

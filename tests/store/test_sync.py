@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 from contextlib import suppress
@@ -359,15 +360,21 @@ def test_changes_since__of_a_long_journal_are_told_in_parts(store: Store, monkey
 
 @pytest.fixture
 def rows_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many rows each query gave."""
-    found, rows = list[int](), ReadTx.rows
+    """How many rows each query gave; one that gives columns of members has one for each."""
+    found, rows, row = list[int](), ReadTx.rows, ReadTx.row
 
     def counted(tx: ReadTx, sql: str, *bindings: object) -> object:
         given = rows(tx, sql, *bindings)  # type: ignore[arg-type]
         found.append(len(given))
         return given
 
+    def counted_one(tx: ReadTx, sql: str, *bindings: object) -> object:
+        given = row(tx, sql, *bindings)  # type: ignore[arg-type]
+        found.append(len(json.loads(given[0])) if given and sql == preorder.NEXT_MEMBERS else 1)
+        return given
+
     monkeypatch.setattr(ReadTx, "rows", counted)
+    monkeypatch.setattr(ReadTx, "row", counted_one)
     return found
 
 
