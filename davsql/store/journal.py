@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -61,20 +62,27 @@ def is_known(tx: ReadTx, entry: Entry) -> bool:
 
 
 NEXT_CHANGES = """
-SELECT change_id, inode, node_type = 1, has_arrived, old_parent, old_name FROM changes
-WHERE change_id > :after AND change_id <= :until ORDER BY change_id LIMIT :limit
+SELECT
+  json_group_array(change_id), json_group_array(inode), json_group_array(node_type = 1), json_group_array(has_arrived),
+  json_group_array(old_parent), json_group_array(old_name)
+FROM (SELECT * FROM changes WHERE change_id > :after AND change_id <= :until ORDER BY change_id LIMIT :limit)
 """
 
 
 def changes_between(tx: ReadTx, after: int, until: int, wanted: int) -> Iterator[list[Change]]:
     """The entries above `after` up to `until`, in their order and in batches: small ones first, for about `wanted`."""
     limit = min(wanted, STEP_ROWS)
-    while rows := tx.rows(NEXT_CHANGES, {"after": after, "until": until, "limit": limit}):
+    while True:
+        row = tx.row(NEXT_CHANGES, {"after": after, "until": until, "limit": limit})
+        assert row is not None
+        found = [Change._make(each) for each in zip(*map(json.loads, row), strict=True)]  # see nodes.in_columns
+        if not found:
+            return
         limit = min(2 * limit, STEP_ROWS)
-        yield [Change._make(row) for row in rows]
-        if rows[-1][0] <= after:
+        yield found
+        if found[-1].change_id <= after:
             raise StoreDamaged("the journal of changes is out of order; run `davsql check` and restore a backup")
-        after = rows[-1][0]
+        after = found[-1].change_id
 
 
 CHANGED_AT = "SELECT changed_at FROM changes WHERE change_id = ?"

@@ -18,7 +18,9 @@ WITH RECURSIVE up (inode) AS (
   UNION
   SELECT n.parent_inode FROM up AS u JOIN nodes AS n ON n.inode = u.inode WHERE n.parent_inode IS NOT NULL
 )
-SELECT n.inode, n.parent_inode, coalesce(n.sent_name, n.name), n.node_type
+SELECT
+  json_group_array(n.inode), json_group_array(n.parent_inode), json_group_array(coalesce(n.sent_name, n.name)),
+  json_group_array(n.node_type)
 FROM up AS u CROSS JOIN nodes AS n ON n.inode = u.inode
 """
 OCCUPANT = """
@@ -39,7 +41,8 @@ class Places:
     def load(self, inodes: Iterable[Inode]) -> None:
         """Look these up, so that the others can be asked about them."""
         missing = [inode for inode in set(inodes) if inode not in self._known]
-        for inode, parent, name, kind in self._tx.rows(ANCESTORS, {"inodes": json.dumps(missing)}):
+        row = self._tx.row(ANCESTORS, {"inodes": json.dumps(missing)}) if missing else None
+        for inode, parent, name, kind in zip(*map(json.loads, row), strict=True) if row else ():  # see nodes.in_columns
             self._known[inode] = parent, name, kind
 
     def path(self, inode: Inode) -> DavPath | None:
