@@ -13,7 +13,7 @@ from tests.live_server import LiveServer
 from tests.store_steps import at, mkcol, put, tree
 
 PROMPT = re.compile(r"^dav:/.*?> ", re.MULTILINE)
-FAILURE = re.compile(r"failed|could not|not known|not supported|unrecognised", re.IGNORECASE)
+FAILURE = re.compile(r"failed|could not|refusing|not known|not supported|unrecognised", re.IGNORECASE)
 EXCLUSIVE = LockRequest(LockScope.EXCLUSIVE, is_depth_infinity=False, owner_xml=None, timeout_s=600)
 
 
@@ -49,9 +49,10 @@ def test_cadaver__puts_copies_moves_and_removes(cadaver: Program, server: LiveSe
             "put a.txt b.txt",
             "mkcol deep",
             "copy a.txt deep",
-            "copy deep deeper",
+            "mkcol /other",
+            "copy deep /other",  # into it: 0.26 refuses a name that is not there for a folder
             "move b.txt c.txt",
-            "move deeper /moved",
+            "move /other/deep /",
             "put a.txt gone.txt",
             "rm gone.txt",
             "rmcol deep",
@@ -62,8 +63,9 @@ def test_cadaver__puts_copies_moves_and_removes(cadaver: Program, server: LiveSe
         "/docs": None,
         "/docs/a.txt": b"a",
         "/docs/c.txt": b"a",
-        "/moved": None,
-        "/moved/a.txt": b"a",
+        "/other": None,
+        "/deep": None,
+        "/deep/a.txt": b"a",
     }
 
 
@@ -117,7 +119,8 @@ def test_cadaver__properties(cadaver: Program, server: LiveServer, store: Store)
     commands = ["propset a.txt colour blau-grün", "propget a.txt colour", "propnames a.txt", "propdel a.txt colour"]
     _, value, names, _ = play_without_failure(cadaver, f"{server.url}/", commands)
     assert value.endswith("Value of colour is: blau-grün")
-    assert " http://webdav.org/cadaver/custom-properties/ colour" in names.splitlines()
+    # 0.26 leaves the space out
+    assert re.search(r"^ http://webdav\.org/cadaver/custom-properties/ ?colour$", names, re.MULTILINE)
     (gone,) = play(cadaver, f"{server.url}/", ["propget a.txt colour"])
     assert gone.endswith("404 Not Found")
 
