@@ -67,7 +67,7 @@ class Verification:
 
     @property
     def is_needed(self) -> bool:
-        """Whether anything was said."""
+        """Whether anything was said; else whoever has the content already need not read it."""
         return bool(self._expected)
 
     def passing(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
@@ -110,18 +110,20 @@ def verification_of(request: Request) -> Verification:
     return Verification(expected, Checksums._fields if is_compared_later else ())
 
 
-def checksum_of(download: Download, name: str) -> str:
-    """The checksum of a stored file in the form of OC-Checksum; all of it is read.
+def checksum_of(download: Download, name: str) -> tuple[str, Checksums]:
+    """The checksum of a stored file in the form of OC-Checksum, and those to be kept; all of it is read.
 
     Raises:
         HttpError: 400, the algorithm is not known here.
     """
     if name.lower() not in _HASHES:
         raise HttpError(400, f"The algorithms are {', '.join(_HASHES)}.")
-    hashed = _HASHES[name.lower()]()
+    hashes = {each: _HASHES[each]() for each in {name.lower(), *Checksums._fields}}
     for data in download.chunks():
-        hashed.update(data)
-    return f"{name.upper()}:{hashed.digest().hex()}"
+        for hashed in hashes.values():
+            hashed.update(data)
+    kept = Checksums(*(hashes[each].digest() for each in Checksums._fields))
+    return f"{name.upper()}:{hashes[name.lower()].digest().hex()}", kept
 
 
 def repr_digest(request: Request, node: Node) -> list[tuple[str, str]]:

@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from davsql.model import BlobId, Checksums
 from davsql.store.transaction import ReadTx, WriteTx
 
-KEEP_CHECKSUMS = "INSERT OR IGNORE INTO checksums (blob_id, sha1, md5) VALUES (:blob_id, :sha1, :md5)"
+KEEP_CHECKSUMS = """
+INSERT OR IGNORE INTO checksums (blob_id, sha1, md5)
+SELECT blob_id, :sha1, :md5 FROM blobs WHERE blob_id = :blob_id AND digest = :digest
+"""
 
 
-def keep_checksums(tx: WriteTx, blob_id: BlobId, checksums: Checksums) -> None:
-    """Keep the checksums of a blob, once: content never changes."""
-    tx.change(KEEP_CHECKSUMS, {"blob_id": blob_id, **checksums._asdict()})
+def keep_checksums(tx: WriteTx, blob_id: BlobId, digest: bytes, checksums: Checksums) -> None:
+    """Keep the checksums of a blob, once: content never changes. If it has gone, nothing happens."""
+    tx.change(KEEP_CHECKSUMS, {"blob_id": blob_id, "digest": digest, **checksums._asdict()})
 
 
 CHECKSUMS_OF = """

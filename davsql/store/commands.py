@@ -79,7 +79,7 @@ def put_file(
     quota.require_room(tx, guard, chain.target, incoming.size)
     content, stamp = incoming.store(tx), Stamp(guard.principal, modified_at)
     if incoming.checksums is not None:
-        checksums.keep_checksums(tx, content.blob_id, incoming.checksums)
+        checksums.keep_checksums(tx, content.blob_id, content.digest, incoming.checksums)
     if chain.target is None:
         node = nodes.insert_node(tx, chain.parent.inode, target.name, content, stamp)
     else:

@@ -21,6 +21,7 @@ from davsql.counters import PerThread, UploadTally
 from davsql.errors import IsCollection, QuotaExceeded, StoreError
 from davsql.model import (
     NO_GUARD,
+    Checksums,
     Guard,
     Inode,
     LockRequest,
@@ -48,6 +49,7 @@ from davsql.store import (
 )
 from davsql.store.assembly import Assembly
 from davsql.store.checkpointer import Checkpointer
+from davsql.store.checksums import keep_checksums
 from davsql.store.connection import Role, is_plain, open_connection, open_copy, require_file
 from davsql.store.creation import make_store
 from davsql.store.download import Download, Means, Pins
@@ -231,6 +233,12 @@ class Store:
         """Open a part that `parts` found; the download fails if it has gone since."""
         assert part.blob_id is not None
         return Download(part, part.blob_id, [], self._means)
+
+    def keep_checksums(self, file: Node, found: Checksums) -> None:
+        """Keep checksums of the content that `file` has, or had."""
+        assert file.blob_id is not None
+        assert file.digest is not None
+        self.write(partial(keep_checksums, blob_id=file.blob_id, digest=file.digest, checksums=found))
 
     def begin_assembly(self, upload: Assembly, guard: Guard) -> None:
         """See assembly.begin."""

@@ -8,12 +8,14 @@ from base64 import b64encode
 
 import pytest
 
+from davsql.dav.request import DavOptions
 from davsql.maintenance.gc import collect_garbage
 from davsql.model import PropertyUpdate
+from davsql.store.options import StoreOptions
 from davsql.store.store import Store
 from tests.dav.answers import DAV, only_response, propfind_body, proppatch_body, responses, set_body
 from tests.http_client import Reply
-from tests.live_server import LiveServer
+from tests.live_server import LiveServer, serving_shares
 from tests.store_steps import at, mkcol, put, read, tree
 
 OC = "{http://owncloud.org/ns}"
@@ -289,6 +291,37 @@ def test_checksums__are_kept_for_those_who_compare_them(server: LiveServer, stor
     assert server.request("PUT", "/c", b"other", md5).status == 201
     assert checksums(server, "/a") == all_of(b"other")  # equal files share their content
     assert checksums(server, "/") is None
+
+
+def test_checksums__are_kept_when_they_were_asked_for(server: LiveServer, store: Store) -> None:
+    server.request("PUT", "/a", LONG)
+    before = store.node(at("/a"))
+    with Store.open(store.file, StoreOptions(read_only=True)) as other, serving_shares({"/": other}) as reading:
+        assert reading.request("PATCH", "/a", None, {"X-Recalculate-Hash": "md5"}).status == 204
+    assert checksums(server, "/a") == f"SHA256:{hashlib.sha256(LONG).hexdigest()}"
+    for _ in range(2):
+        reply = server.request("PATCH", "/a", None, {"X-Recalculate-Hash": "adler32"})
+        assert (reply.status, reply.header("OC-Checksum")) == (204, f"ADLER32:{zlib.adler32(LONG):08x}")
+        assert checksums(server, "/a") == all_of(LONG)
+    assert store.node(at("/a")) == before
+
+
+def test_checksums__of_what_came_in_parts(store: Store) -> None:
+    upload, target = "/dav/uploads/me/1", {"Destination": "/dav/files/me/a"}
+    sums = {"OC-Checksum": f"SHA1:{hashlib.sha1(LONG, usedforsecurity=False).hexdigest()}"}
+    with serving_shares({"/": store}, dav=DavOptions(nextcloud_paths=True)) as server:
+        for more, expected in (
+            ({"X-OC-Mtime": str(TIME_S)}, f"SHA256:{hashlib.sha256(LONG).hexdigest()}"),  # not worth another reading
+            (sums, all_of(LONG)),
+        ):
+            assert server.request("MKCOL", upload).status == 201
+            for number, start in enumerate(range(0, len(LONG), 250_000)):
+                assert server.request("PUT", f"{upload}/{number + 1}", LONG[start : start + 250_000]).status == 201
+            assert server.request("MOVE", f"{upload}/.file", None, target | more).status in (201, 204)
+            assert checksums(server, "/a") == expected
+        whole = {"Content-Range": f"bytes 0-{len(DATA) - 1}/{len(DATA)}", "X-OC-Mtime": str(TIME_S)}
+        assert server.request("PUT", "/a", DATA, whole).status == 204
+        assert checksums(server, "/a") == all_of(DATA)
 
 
 def test_checksums__go_with_the_content(server: LiveServer, store: Store) -> None:

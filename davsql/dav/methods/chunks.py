@@ -94,6 +94,8 @@ def _assemble(request: Request, assembly: Assembly, files: Share) -> Response:
             with request.store.open_part(part) as download:
                 upload.share(download, hear=verification.update if verification.is_needed else None)
         verification.require()
+        if verification.is_needed:
+            upload.checksums = verification.checksums()
         result = upload.commit(target, guard=guard, modified_at=modified_at, made_of=top)
     return stored(result, modified_at)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 
+from davsql.access import Right
 from davsql.dav.body import body_blocks, body_lengths, receive, require_identity, size_limit, stored
 from davsql.dav.content import accepted_content_type
 from davsql.dav.digests import checksum_of, verification_of
@@ -30,8 +31,7 @@ def handle(request: Request) -> Response:
     algorithm = request.header("X-Recalculate-Hash")
     if algorithm is not None:
         request.refuse_body()
-        with request.store.open_download(request.path, request.access) as download:
-            return Response(204, [("OC-Checksum", checksum_of(download, algorithm.strip()))])
+        return _recalculate(request, algorithm.strip())
     if (request.header("Content-Type") or "").partition(";")[0].strip().lower() != PATCH_TYPE:
         raise HttpError(415, f"The Content-Type of PATCH is {PATCH_TYPE}.", headers=(("Accept-Patch", PATCH_TYPE),))
     match = _UPDATE_RANGE.fullmatch((request.header("X-Update-Range") or "").strip().lower())
@@ -47,6 +47,16 @@ def handle(request: Request) -> Response:
         if not 0 <= start <= size or (length is not None and length < 1):
             raise _out_of_range(size)
         return _store(request, base, start, length, changed=base.node.digest)
+
+
+def _recalculate(request: Request, algorithm: str) -> Response:
+    """Tell a checksum, and remember those that clients compare later: rclone asks so after an upload in parts."""
+    store = request.store
+    with store.open_download(request.path, request.access) as download:
+        told, found = checksum_of(download, algorithm)
+        if not store.options.read_only and Right.WRITE in request.access.rights(request.path):
+            store.keep_checksums(download.node, found)
+    return Response(204, [("OC-Checksum", told)])
 
 
 def append(request: Request) -> Response:
@@ -101,7 +111,9 @@ def _store(
         if (length or expected) not in (None, upload.size - start):
             raise IncompleteBody(f"{upload.size - start} bytes came, {length or expected} were announced")
         verification.require()
-        if base is not None and upload.size < old_size:
+        if base is None:
+            upload.checksums = verification.checksums()
+        elif upload.size < old_size:
             upload.share(base, upload.size)
         sent_type = accepted_content_type(request.header("Content-Type")) if base is None else base.node.content_type
         result = upload.commit(request.path, content_type=sent_type, guard=guard, modified_at=modified_at, base=changed)
