@@ -122,19 +122,16 @@ COMMANDS = [
 
 
 def test_commands__that_open_a_store_take_a_key() -> None:
-    without = {"cert", "init", "token", "user"}  # init has them too, and makes the store
-    found = {name: program.get_command(click.Context(program), name) for name in PROGRAM if name not in without}
-    leaves = [
-        (name, leaf)
-        for name, each in found.items()
-        for leaf in (each.commands.values() if isinstance(each, click.Group) else [each])
-        if leaf is not None
-    ]
-    taking = {(name, leaf.name) for name, leaf in leaves if "--db" in {each for p in leaf.params for each in p.opts}}
-    for name, leaf in leaves:
-        if (name, leaf.name) in taking:
-            assert {"--key-file", "--key-command"} <= {each for p in leaf.params for each in p.opts}, (name, leaf.name)
-    assert {name for name, _ in taking} >= {command[0] for command in COMMANDS} | {"restore", "encrypt"}
+    taking = set()
+    for name in PROGRAM:
+        command = program.get_command(click.Context(program), name)
+        for each in command.commands.values() if isinstance(command, click.Group) else [command]:
+            assert each is not None
+            options = {option for parameter in each.params for option in parameter.opts}
+            if "--db" in options:
+                taking.add(name)
+                assert {"--key-file", "--key-command"} <= options, (name, each.name)
+    assert taking >= {command[0] for command in COMMANDS} | {"init", "encrypt", "restore"}
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
