@@ -10,6 +10,7 @@ import { Uploads } from "./?asset=upload.js&v=VERSION";
 const { base, share, user } = document.body.dataset;
 const FOUND_MAX = 2000;
 const QUERY_MAX = 12000; // characters
+const ZIP = "Download this folder as ZIP";
 const SIGNED_OUT = "-signed-out-";
 
 let here = location.pathname.replace(/\/?$/, "/");
@@ -18,7 +19,7 @@ let visit = new AbortController(); // ends what belongs to the folder that was l
 let isSearch = false; // the list shows what was found in the tree
 
 const list = new List({ open: openEntry, changed: drawSelection });
-const uploads = new Uploads(share || base, (folder) => folder === here && refresh());
+const uploads = new Uploads((folder) => folder === here && refresh());
 
 // --- what there is to see ---------------------------------------------------------------------------------------
 
@@ -39,7 +40,7 @@ const bar = h("div", { class: "bar", role: "toolbar", "aria-label": "Folder" },
   button("upload", "Upload", () => files.click(), { class: "primary adds" }),
   button("folder-new", "New folder", () => change(changes.newFolder(here)), { class: "adds" }),
   button("folder-up", "Upload folder", () => folders.click(), { class: "adds lesser" }),
-  h("a", { class: "button", title: "Download this folder as ZIP", "aria-label": "Download this folder as ZIP", href: "?download=zip", hidden: !share }, icon("download")),
+  h("a", { class: "button", title: ZIP, "aria-label": ZIP, href: "?download=zip", hidden: !share }, icon("download")),
   h("span", { class: "search" }, icon("search"), search, deeper), files, folders);
 const number = h("strong", { role: "status" });
 const ofChosen = (work) => () => change(work(list.chosen(), here, share));
@@ -122,7 +123,8 @@ async function go(href, isNew = true) {
 
 function follow(event) {
   const href = event.currentTarget.getAttribute("href");
-  if (event.ctrlKey || event.metaKey || event.shiftKey || !share || !href.startsWith(share)) return; // another share: another page
+  if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+  if (!share || !href.startsWith(share)) return; // another share: another page
   event.preventDefault();
   go(href);
 }

@@ -119,11 +119,6 @@ export async function fileAt(href) {
   }
 }
 
-// Whether a file may be sent in pieces (X-Update-Range).
-export async function takesPieces(href) {
-  return ((await send("OPTIONS", href)).headers.get("DAV") ?? "").includes("sabredav-partialupdate");
-}
-
 // A name in the folder that nothing has yet: "a (2).txt".
 export async function freeName(folder, name, slash = false) {
   const [, stem, end] = slash ? [0, name, ""] : name.match(/^(.+?)(\.[^.]*)?$/s);
@@ -158,8 +153,9 @@ export async function removeUnchanged(href, state) {
   }
   const lock = (await send("LOCK", href, { ...XML, Depth: "infinity", Timeout: "Second-60" }, LOCK)).headers.get("Lock-Token");
   try {
-    const since = `<sync-collection xmlns="${NS}"><sync-token>${state}</sync-token><sync-level>infinite</sync-level><prop/></sync-collection>`;
-    if ((await responses("REPORT", href, "0", since)).length) throw changed;
+    const since = `<sync-token>${state}</sync-token><sync-level>infinite</sync-level><prop/>`;
+    const news = await responses("REPORT", href, "0", `<sync-collection xmlns="${NS}">${since}</sync-collection>`);
+    if (news.length) throw changed;
     return await send("DELETE", href, { If: `(${lock})` });
   } catch (error) {
     await send("UNLOCK", href, { "Lock-Token": lock }).catch(() => {});

@@ -22,7 +22,8 @@ function question(title, action, isDanger, answer, ...content) {
 }
 
 export function askName(title, action, value = "") {
-  const input = h("input", { value, required: true, maxLength: 255, autocomplete: "off", "aria-label": "Name", pattern: "[^\\/]+", title: "A name without /" });
+  const input = h("input", { value, required: true, maxLength: 255, autocomplete: "off", "aria-label": "Name",
+    pattern: "[^\\/]+", title: "A name without /" });
   const answer = open(question(title, action, false, () => input.value, input));
   input.focus();
   input.setSelectionRange(0, value.lastIndexOf(".") > 0 ? value.lastIndexOf(".") : value.length);

@@ -4,7 +4,7 @@ import { askWhether } from "./?asset=dialogs.js&v=VERSION";
 import { attempt, button, corner, count, h, say, sizeText } from "./?asset=dom.js&v=VERSION";
 
 const AT_ONCE = 2;
-const PIECE = 8 * 1024 * 1024; // files above it are sent in pieces, where the server takes them
+const PIECE = 8 * 1024 * 1024; // files above it are sent in pieces
 const NAME_BYTES = 255; // of the longest name that the server takes
 const LINES = 50; // of the panel
 const PASSING = new Set([0, 429, 502, 503, 504]); // statuses after which it is worth trying again
@@ -22,14 +22,13 @@ async function isStored(href, file) {
 }
 
 export class Uploads {
-  // share: where to ask what the server takes. ondone(folder): something has changed there.
-  constructor(share, ondone) {
-    this.share = share;
+  // ondone(folder): something has changed there.
+  constructor(ondone) {
     this.ondone = ondone;
     this.jobs = [];
     this.working = 0;
     this.folders = new Map();
-    this.title = h("h2", { role: "status" });
+    this.title = h("h2", { "aria-live": "polite" });
     this.bar = h("progress", { max: 1, "aria-label": "All uploads" });
     this.lines = h("ul");
     this.replaceAll = h("button", { type: "button", onclick: () => this.again(this.those("exists"), true) }, "Replace all");
@@ -51,7 +50,6 @@ export class Uploads {
 
   async add(folder, files) {
     if (!this.isBusy && !this.those("exists").length) this.jobs = [];
-    this.takesPieces ??= dav.takesPieces(this.share).catch(() => false);
     await attempt(async () => {
       for await (const { file, way } of files) {
         const names = way.split("/");
@@ -110,10 +108,11 @@ export class Uploads {
   async send(job) {
     const href = dav.hrefIn(job.home, job.name);
     const times = { "X-OC-Mtime": String(stamp(job.file)) };
-    const isLarge = job.size > PIECE && await this.takesPieces;
-    // Before much is sent in vain.
-    if (job.size > PIECE && !job.replace && await this.patiently(job, () => dav.fileAt(href))) throw new dav.Refused(412);
-    if (isLarge && this.partOf(job)) await this.sendPieces(job, times);
+    if (job.size > PIECE) {
+      // Asked for before much is sent in vain.
+      if (!job.replace && await this.patiently(job, () => dav.fileAt(href))) throw new dav.Refused(412);
+      if (this.partOf(job)) await this.sendPieces(job, times);
+    }
     const last = job.part ? () => dav.move(job.part, href, job.replace)
       : () => this.sendBytes(job, "PUT", href, job.replace ? times : { ...times, "If-None-Match": "*" }, 0, job.size);
     await this.patiently(job, last).catch(async (error) => {
@@ -222,7 +221,8 @@ export class Uploads {
       const act = (text, onclick) => h("button", { type: "button", "aria-label": `${text}: ${job.name}`, onclick }, text);
       const cancel = button("close", `Cancel ${job.name}`, () => this.cancel(job), { class: "bare" });
       const actions = {
-        exists: [act("Replace", () => this.again([job], true)), act("Keep both", () => attempt(() => this.keepBoth(job))), act("Skip", () => this.cancel(job))],
+        exists: [act("Replace", () => this.again([job], true)), act("Keep both", () => attempt(() => this.keepBoth(job))),
+          act("Skip", () => this.cancel(job))],
         failed: [act("Try again", () => this.again([job], job.replace)), act("Dismiss", () => this.cancel(job))],
       }[job.state] ?? [cancel];
       job.drawn = job.state;
