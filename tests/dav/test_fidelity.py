@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import zlib
 from base64 import b64encode
+from dataclasses import replace
 
 import pytest
 
 from davsql.dav.request import DavOptions
 from davsql.maintenance.gc import collect_garbage
 from davsql.model import PropertyUpdate
-from davsql.store.options import StoreOptions
 from davsql.store.store import Store
 from tests.dav.answers import DAV, only_response, propfind_body, proppatch_body, responses, set_body
 from tests.http_client import Reply
@@ -296,7 +296,10 @@ def test_checksums__are_kept_for_those_who_compare_them(server: LiveServer, stor
 def test_checksums__are_kept_when_they_were_asked_for(server: LiveServer, store: Store) -> None:
     server.request("PUT", "/a", LONG)
     before = store.node(at("/a"))
-    with Store.open(store.file, StoreOptions(read_only=True)) as other, serving_shares({"/": other}) as reading:
+    with (
+        Store.open(store.file, replace(store.options, read_only=True)) as other,
+        serving_shares({"/": other}) as reading,
+    ):
         assert reading.request("PATCH", "/a", None, {"X-Recalculate-Hash": "md5"}).status == 204
     assert checksums(server, "/a") == f"SHA256:{hashlib.sha256(LONG).hexdigest()}"
     for _ in range(2):
