@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser, Error, Page, expect
 
+from davsql.dav.access import RuleOptions, ShareRules
 from davsql.dav.application import make_application
 from davsql.dav.request import DavOptions
 from davsql.paths import DavPath
@@ -44,10 +47,20 @@ def test_page__goes_into_folders_and_back_by_keys(home: Page, server: LiveServer
     assert home.url == f"{server.url}/Photos/"
     home.keyboard.press("Backspace")
     expect(home.locator("#crumbs")).to_have_text("Home")
+    expect(home.locator(".list tbody tr", has_text="Photos")).to_be_focused()  # where we come from
     home.go_back()
     expect(home.locator(".list tbody a")).to_have_text(["2026"])
     home.get_by_role("link", name="Home").click()
     expect(home.locator(".list tbody a")).to_have_count(5)
+
+
+def test_page__does_not_act_on_a_folder_that_has_gone(home: Page, server: LiveServer) -> None:
+    server.request("DELETE", "/Photos/")
+    home.get_by_role("link", name="Photos").click()
+    expect(home.locator(".empty")).to_have_text("It is not there any more.")
+    expect(home.get_by_role("button", name="New folder")).to_be_hidden()
+    home.get_by_role("link", name="Home").click()
+    expect(home.locator(".list tbody a")).to_have_count(4)
 
 
 def test_page__searches_the_tree(home: Page) -> None:
@@ -150,18 +163,37 @@ def test_page__works_without_script(chromium: Browser, server: LiveServer) -> No
             assert archive.namelist() == ["2026/", "2026/sea.png"]
 
 
+@contextmanager
+def opened_by_ann(page: Page, store: Store, folder: Path, *rules: RuleOptions) -> Iterator[LiveServer]:
+    """The page at the root of a drive that asks for a password; `rules` instead of everything for everybody."""
+    accounts = new_accounts(folder)
+    ruled = {"/": ShareRules("", rules)} if rules else None
+    with serving(make_application({"/": store}, DavOptions(), gate=gate_of(accounts), rules=ruled)) as server:
+        page.goto(f"{server.scheme}://ann:{quote(PASSWORD)}@{server.url.partition('//')[2]}/")
+        yield server
+    accounts.close()
+
+
 def test_page__signs_out(page: Page, store: Store, tmp_path: Path) -> None:
-    accounts = new_accounts(tmp_path)
-    with serving(make_application({"/": store}, DavOptions(), gate=gate_of(accounts))) as server:
-        address = server.url.removeprefix("http://")
-        page.goto(f"http://ann:{quote(PASSWORD)}@{address}/")
+    with opened_by_ann(page, store, tmp_path) as server:
         expect(page.locator(".user")).to_have_text("ann")
         expect(page.locator(".room")).to_contain_text("free")
         press(page, "Sign out")
         expect(page.locator("h1")).to_have_text("You are signed out.")
         with pytest.raises(Error, match="ERR_INVALID_AUTH_CREDENTIALS"):  # the browser would ask for a password
             page.goto(server.url)
-    accounts.close()
+
+
+@pytest.mark.usefixtures("server")  # which fills the store
+def test_page__offers_what_the_rules_allow(page: Page, store: Store, tmp_path: Path) -> None:
+    rules = RuleOptions(("ann",), allow=("read",)), RuleOptions(("ann",), path="/Photos", allow=("read", "write"))
+    with opened_by_ann(page, store, tmp_path, *rules):
+        choose(page, "notes.txt")
+        expect(page.get_by_role("button", name="Copy")).to_be_visible()
+        for button in ("Rename", "Move", "Delete", "New folder"):
+            expect(page.get_by_role("button", name=button)).to_be_hidden()
+        page.get_by_role("link", name="Photos").click()
+        expect(page.get_by_role("button", name="New folder")).to_be_visible()
 
 
 def test_page__lists_shares_and_offers_nothing_there(page: Page, store: Store) -> None:
