@@ -45,10 +45,12 @@ def desktop_session() -> Iterator[Mapping[str, str]]:
             assert session.stdout is not None
             address = session.stdout.readline().strip()
             assert address, "no session bus"
-            yield settings | {"DBUS_SESSION_BUS_ADDRESS": address}
-            session.stdin.close()
-            session.wait(STOP_TIMEOUT_S)
-        _end_what_stays(home)
+            try:
+                yield settings | {"DBUS_SESSION_BUS_ADDRESS": address}
+            finally:
+                session.stdin.close()
+                session.wait(STOP_TIMEOUT_S)
+                _end_what_stays(home)
 
 
 def _end_what_stays(home: str) -> None:
