@@ -41,7 +41,9 @@ def test_page__shows_folders_first_and_sorts(home: Page) -> None:
 
 def test_page__goes_into_folders_and_back_by_keys(home: Page, server: LiveServer) -> None:
     home.locator(".list").focus()
-    for key in ("ArrowDown", "ArrowDown", "Enter"):
+    home.keyboard.press("Control+a")
+    expect(home.locator(".selection strong")).to_have_text("5 selected")
+    for key in ("Escape", "Home", "ArrowDown", "Enter"):
         home.keyboard.press(key)
     expect(home.locator("#crumbs")).to_have_text("HomePhotos")
     assert home.url == f"{server.url}/Photos/"
@@ -85,6 +87,18 @@ def test_page__previews_pictures_and_text_and_runs_nothing(home: Page) -> None:
     expect(shown.locator("pre")).to_have_text("<script>alert(1)</script>")
     home.keyboard.press("Escape")
     expect(shown).to_have_count(0)
+
+
+def test_page__downloads_what_it_cannot_show(home: Page, server: LiveServer) -> None:
+    server.request("PUT", "/letter.docx", b"PK")
+    home.reload()
+    with home.expect_download() as download:
+        home.get_by_role("link", name="letter.docx").click()
+    assert download.value.suggested_filename == "letter.docx"
+    server.request("PUT", "/no.png", b"no picture")
+    home.reload()
+    home.get_by_role("link", name="no.png").click()
+    expect(home.get_by_role("dialog")).to_contain_text("This browser cannot show it.")
 
 
 def test_page__plays_sound_from_the_middle(home: Page, server: LiveServer) -> None:

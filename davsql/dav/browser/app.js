@@ -193,7 +193,8 @@ async function change(work) {
   const done = await attempt(() => work);
   if (!done) return;
   await refresh();
-  if (document.activeElement === document.body) list.focus(); // what had the focus has gone
+  const focused = document.activeElement;
+  if (focused === document.body || !focused.getClientRects().length) list.focus(); // what had the focus has gone
   say(done.text, done.undo ? { action: "Undo", onaction: () => change(done.undo()) } : {});
 }
 

@@ -39,14 +39,18 @@ export async function rename([entry]) {
   return each([entry], "renamed", () => move(entry.href, dav.hrefIn(dav.parentOf(entry.href), name, entry.isFolder)));
 }
 
+const askTarget = (verb, chosen, here, top) =>
+  askFolder(`${verb} ${called(chosen)}`, `${verb} here`, here, top, chosen.map((entry) => entry.href));
+
 export async function moveAll(chosen, here, top) {
-  const folder = await askFolder(`Move ${called(chosen)}`, "Move here", here, top);
+  const folder = await askTarget("Move", chosen, here, top);
   if (folder === null) return undefined;
-  return each(chosen, "moved", (entry) => move(entry.href, dav.hrefIn(folder, entry.name, entry.isFolder)));
+  const others = chosen.filter((entry) => dav.parentOf(entry.href) !== folder); // the rest is there
+  return each(others, "moved", (entry) => move(entry.href, dav.hrefIn(folder, entry.name, entry.isFolder)));
 }
 
 export async function copyAll(chosen, here, top) {
-  const folder = await askFolder(`Copy ${called(chosen)}`, "Copy here", here, top);
+  const folder = await askTarget("Copy", chosen, here, top);
   if (folder === null) return undefined;
   return each(chosen, "copied", async (entry) => {
     const isBeside = folder === dav.parentOf(entry.href);

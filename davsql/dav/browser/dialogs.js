@@ -32,7 +32,8 @@ export function askName(title, action, value = "") {
 
 export const askWhether = (title, text, action) => open(question(title, action, true, () => true, h("p", {}, text)));
 
-export function askFolder(title, action, start, top) {
+// A folder of those below `top`, but none of `without` and what is in them.
+export function askFolder(title, action, start, top, without) {
   let here = start;
   const way = h("p", { "aria-live": "polite" });
   const folders = h("ul", { class: "folders" });
@@ -40,7 +41,8 @@ export function askFolder(title, action, start, top) {
     h("li", {}, h("button", { type: "button", onclick: () => go(href) }, icon(symbol), h("span", {}, name)));
   const go = async (href) => {
     try {
-      const members = (await dav.list(href)).filter((each) => each.isFolder).sort((a, b) => a.name.localeCompare(b.name));
+      const members = (await dav.list(href)).filter((each) => each.isFolder && !without.includes(each.href));
+      members.sort((a, b) => a.name.localeCompare(b.name));
       here = href;
       way.textContent = `To: ${decodeURIComponent(href)}`;
       folders.replaceChildren(...(href === top ? [] : [line("Up", dav.parentOf(href), "up")]),

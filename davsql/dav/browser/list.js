@@ -9,7 +9,7 @@ const BY = {
   date: (a, b) => (a.date ?? 0) - (b.date ?? 0),
 };
 const KINDS = [[/^image\//, "image"], [/^audio\//, "audio"], [/^video\//, "video"], [/pdf$/, "pdf"],
-  [/zip|tar|compressed|zstd/, "archive"], [/^text\/|json|xml|yaml/, "text"]];
+  [/zip|x-tar|compressed|zstd/, "archive"], [/^text\/|(json|xml|yaml|javascript)$/, "text"]];
 export const kindOf = (entry) =>
   entry.isFolder ? "folder" : (KINDS.find(([type]) => type.test(entry.type)) ?? [0, "file"])[1];
 
@@ -210,7 +210,7 @@ export class List {
       if (event.shiftKey) { this.anchor ??= before; this.toggle(this.at, true); }
     } else if (event.key === " ") this.toggle(this.at, event.shiftKey);
     else if (event.key === "Enter") this.on.open(this.shown[this.at], event);
-    else if (event.key === "a" && (event.ctrlKey || event.metaKey)) this.selectAll(true);
+    else if (event.key.toLowerCase() === "a" && (event.ctrlKey || event.metaKey)) this.selectAll(true);
     else return;
     event.preventDefault();
   }
