@@ -4,7 +4,7 @@ Rule 1: the copy beside it is made, and every byte in it read and hashed, before
         ends this process, the old store or the new one is there, whole, and its wrapped key beside it.
 Rule 2: nobody else uses the store while this runs.
 Rule 3: a run that was killed, or stopped, leaves its part with the wrapped key of that part beside it, and the next one
-        goes on with both (rewrite.py). A part that is found to be bad, or that an error has ended, is taken away.
+        goes on with both (rewrite.py), or begins anew if the part proves bad. What an error has ended is taken away.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from davsql.store.exclusion import leftovers, sole_use
 from davsql.store.keyfiles import forget_keys, keys_beside, only_keys
 from davsql.store.options import StoreOptions
 from davsql.store.restore import fold_wal
-from davsql.store.rewrite import remove_part, rewrite
+from davsql.store.rewrite import Rewritten, remove_part, rewrite
 from davsql.store.transaction import ReadTx, translated
 
 
@@ -98,8 +98,7 @@ def _exchange(file: Path, options: StoreOptions, key: DataKey | None, how: CopyO
         _remove_others(file, part)
         try:
             only_keys(part, key)
-            made = rewrite(file, part, options, key, how)
-            _require_same(file, part, made.snapshot, options, key, how)
+            made = _copied(file, part, options, key, how)
             open_connection(part, Role.WRITER, replace(options, key=key)).close()  # in WAL mode, as stores are
             own_as(part, file)
             sync_file(part)
@@ -119,6 +118,20 @@ def _remove_others(file: Path, part: Path) -> None:
     for each in file.parent.glob(f".{escape(file.name[:200])}.{'[0-9a-f]' * 16}.davsql-part*"):
         if not each.name.startswith(part.name):
             each.unlink(missing_ok=True)
+
+
+def _copied(file: Path, part: Path, options: StoreOptions, key: DataKey | None, how: CopyOptions) -> Rewritten:
+    """The part, complete and verified; made anew where what an earlier run has left proves bad."""
+    was_begun = part.exists()
+    try:
+        made = rewrite(file, part, options, key, how)
+        _require_same(file, part, made.snapshot, options, key, how)
+    except StoreDamaged:
+        if not was_begun:
+            raise
+        remove_part(part)
+        return _copied(file, part, options, key, how)
+    return made
 
 
 def _require_same(
