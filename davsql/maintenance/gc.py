@@ -58,7 +58,7 @@ def collect_garbage(
     )
     total = 0
     for step in steps:
-        while not is_cancelled() and (removed := store.write(step, is_told=False)):
+        while not is_cancelled() and (removed := store.write(step)):
             total += removed
             time.sleep(0.001)  # let commands of users into the queue first
     return total

@@ -84,12 +84,12 @@ class Pins:
         for blob_id in over:
             pin_id = self._rows[blob_id]
             with suppress(StoreError):
-                self._writer.run(lambda tx, pin_id=pin_id: unpin(tx, pin_id), is_told=False)  # type: ignore[misc]
+                self._writer.run(lambda tx, pin_id=pin_id: unpin(tx, pin_id))  # type: ignore[misc]
                 del self._rows[blob_id]
         for blob_id in due:
             with suppress(StoreError):
                 self._rows[blob_id] = self._writer.run(
-                    partial(keep_pinned, blob_id=blob_id, pin_id=self._rows.get(blob_id)), is_told=False
+                    partial(keep_pinned, blob_id=blob_id, pin_id=self._rows.get(blob_id))
                 )
                 self._touched(blob_id)
 
@@ -100,7 +100,7 @@ class Pins:
             self._thread.join()
         for pin_id in self._rows.values():
             with suppress(StoreError):  # GC ends it later
-                self._writer.submit(lambda tx, pin_id=pin_id: unpin(tx, pin_id), is_told=False)  # type: ignore[misc]
+                self._writer.submit(lambda tx, pin_id=pin_id: unpin(tx, pin_id))  # type: ignore[misc]
         self._rows.clear()
 
     def _touched(self, blob_id: BlobId) -> None:

@@ -15,8 +15,8 @@ Durability = Literal["full", "normal"]
 class StoreOptions:
     """Settings of one open store; config.py fills them from the file.
 
-    `durability` "full": an acknowledged write survives a power cut (its COMMIT has synchronous=FULL). "normal": the
-    store is consistent after a power cut, but the last commits may be missing (synchronous=NORMAL).
+    `durability` "full": an acknowledged write survives a power cut (synchronous=FULL). "normal": the store is
+    consistent after a power cut, but the last commits may be missing (synchronous=NORMAL).
     """
 
     durability: Durability = "full"

@@ -18,30 +18,14 @@ Command = Callable[[WriteTx], Result]
 class Pending(Generic[Result]):
     """A command on its way; `wait` gives its result after COMMIT."""
 
-    __slots__ = (
-        "_answered",
-        "_error",
-        "_result",
-        "alone",
-        "command",
-        "is_answered",
-        "is_told",
-        "queued_ns",
-        "size_bytes",
-    )
+    __slots__ = ("_answered", "_error", "_result", "alone", "command", "is_answered", "queued_ns", "size_bytes")
 
     def __init__(
-        self,
-        command: Command[Result],
-        size_bytes: int,
-        alone: Callable[[apsw.Connection], Result] | None = None,
-        *,
-        is_told: bool = True,
+        self, command: Command[Result], size_bytes: int, alone: Callable[[apsw.Connection], Result] | None = None
     ) -> None:
         self.command = command
         self.alone = alone  # instead of `command`: not in a transaction of ours
         self.size_bytes = size_bytes
-        self.is_told = is_told
         self.queued_ns = time.monotonic_ns()
         self.is_answered = False
         self._answered = threading.Lock()

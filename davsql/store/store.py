@@ -292,13 +292,9 @@ class Store:
 
     # --- writing -------------------------------------------------------------------------------------------------
 
-    def write(self, command: Callable[[WriteTx], Result], *, is_told: bool = True) -> Result:
-        """Run one command as one transaction; for the engine's own parts and maintenance.
-
-        Args:
-            is_told: False where it does no harm when a power cut undoes the command.
-        """
-        return self._writer.run(command, is_told=is_told)
+    def write(self, command: Callable[[WriteTx], Result]) -> Result:
+        """Run one command as one transaction; for the engine's own parts and maintenance."""
+        return self._writer.run(command)
 
     def write_alone(self, statement: Callable[[apsw.Connection], Result]) -> Result:
         """Run what cannot be part of a transaction (VACUUM), between two commits; for maintenance."""
@@ -388,7 +384,7 @@ class Store:
 
     def _copy_in_steps(self, transfer: commands.Transfer, guard: Guard) -> bool:
         options = self.options
-        inode, top, pin_id = self.write(lambda tx: commands.begin_copy(tx, transfer, guard, options), is_told=False)
+        inode, top, pin_id = self.write(lambda tx: commands.begin_copy(tx, transfer, guard, options))
         try:
             todo = deque([trees.Pending(inode, top, "", len(transfer.destination.names))])
             while todo:
@@ -402,11 +398,11 @@ class Store:
                     quota.require(tx, guard, held)
                     return copied
 
-                trees.advance(todo, *self.write(step, is_told=False))
+                trees.advance(todo, *self.write(step))
             return self.write(lambda tx: commands.finish_copy(tx, transfer, guard, options, (inode, top, pin_id)))
         except BaseException:
             with suppress(StoreError):  # GC finds what is left of the copy
-                self.write(lambda tx: pins.unpin(tx, pin_id), is_told=False)
+                self.write(lambda tx: pins.unpin(tx, pin_id))
             raise
 
     def move(self, source: DavPath, destination: DavPath, *, overwrite: bool = True, guard: Guard = NO_GUARD) -> bool:

@@ -244,7 +244,7 @@ class Upload:
         with suppress(StoreError):  # the batch on its way does not matter any more
             self._wait()
         with suppress(StoreError):  # the store is full or closing: GC finds the stale upload later
-            self._writer.run(lambda tx: blobs.end_upload(tx, upload_id), is_told=False)
+            self._writer.run(lambda tx: blobs.end_upload(tx, upload_id))
 
     def _end(self) -> None:
         if not self._is_over:
@@ -287,13 +287,13 @@ class Upload:
         """Hand the batch to the writer once the one before it is committed."""
         self._wait()
         if self._staging is None:
-            self._staging = self._writer.run(blobs.begin_upload, is_told=False)
+            self._staging = self._writer.run(blobs.begin_upload)
         upload_id, blob_id = self._staging
         batch, start, size_bytes = self._batch, self._staged_bytes, self._batch_bytes
         self._batch, self._batch_bytes = [], 0
         self._staged_bytes += sum(chunk.size for chunk in batch)
         self._pending = self._writer.submit(
-            lambda tx: blobs.stage_chunks(tx, upload_id, blob_id, start, batch), size_bytes, is_told=False
+            lambda tx: blobs.stage_chunks(tx, upload_id, blob_id, start, batch), size_bytes
         )
 
     def _wait(self) -> None:

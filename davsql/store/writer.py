@@ -22,9 +22,8 @@ import apsw
 from davsql.counters import WriterCounters
 from davsql.errors import StoreBusy, StoreError, StoreFull, StoreReadOnly, StoreUnavailable
 from davsql.store.checkpointer import Checkpointer
-from davsql.store.connection import set_synchronous
 from davsql.store.migrate import SET_META
-from davsql.store.options import Durability, StoreOptions
+from davsql.store.options import StoreOptions
 from davsql.store.pending import Command, Pending, Result, no_command
 from davsql.store.presence import DELETE_MARK, new_mark
 from davsql.store.room import Room
@@ -71,7 +70,6 @@ class Writer:
         self._turn = Turn(Path(connection.filename), is_needed=not options.read_only)
         self._room = Room(Path(connection.filename), options)
         self.wal = Wal(connection, options, checkpointer, self._room, self.counters)
-        self._synchronous = options.durability
         self._mark = new_mark()
         self._is_marked = False  # with the first commit, presence.py
         self._thread = threading.Thread(target=self._run, name="davsql-writer", daemon=True)
@@ -87,27 +85,22 @@ class Writer:
         """Whether commands are taken; False when the thread has ended, by `close` or by a fault."""
         return self._thread.is_alive()
 
-    def run(self, command: Command[Result], *, is_told: bool = True) -> Result:
+    def run(self, command: Command[Result]) -> Result:
         """Run one command as one transaction and return its result once it is committed.
-
-        Args:
-            is_told: see `submit`.
 
         Raises:
             StoreBusy: the queue stayed full for `queue_timeout_s`; the command was not taken.
             StoreError: the command failed; nothing changed.
         """
-        return self.submit(command, is_told=is_told).wait()
+        return self.submit(command).wait()
 
-    def submit(self, command: Command[Result], size_bytes: int = 0, *, is_told: bool = True) -> Pending[Result]:
+    def submit(self, command: Command[Result], size_bytes: int = 0) -> Pending[Result]:
         """Put a command into the queue; the answer comes from `Pending.wait`.
 
         Args:
             size_bytes: content the command carries, so that a batch stays small.
-            is_told: False where no user hears of the result: the COMMIT does not wait for the disk. The next one that
-                does takes along what lies before it in the WAL; a power cut until then undoes the command.
         """
-        return self._put(Pending(command, size_bytes, is_told=is_told))
+        return self._put(Pending(command, size_bytes))
 
     def run_alone(self, statement: Callable[[apsw.Connection], Result]) -> Result:
         """Run what cannot be part of a transaction (VACUUM), between two commits, and return its result.
@@ -301,7 +294,6 @@ class Writer:
 
     def _commit(self, batch: list[Pending[Any]], attempt: _Attempt) -> list[tuple[Any, BaseException | None]]:
         connection = self._connection
-        self._choose_sync(any(pending.is_told for pending in batch))
         connection.execute("BEGIN IMMEDIATE")
         if not self._is_marked:
             connection.execute(SET_META, self._mark)
@@ -312,13 +304,6 @@ class Writer:
             self._is_marked = True
             self.counters.batches.add(len(batch))
         return outcomes
-
-    def _choose_sync(self, is_told: bool) -> None:
-        """Whether the next COMMIT waits for the disk, where that was asked for at all."""
-        wanted: Durability = self._options.durability if is_told else "normal"
-        if wanted != self._synchronous:
-            set_synchronous(self._connection, wanted)
-            self._synchronous = wanted
 
     def _remove_mark(self) -> None:
         """Nothing is written any more; a mark that cannot be taken away only makes the next start look for damage."""

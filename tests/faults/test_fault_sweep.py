@@ -7,11 +7,18 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+import apsw
 import pytest
 
-from tests.faults.disk import MEMORY
+from davsql.errors import StoreUnavailable
+from davsql.store.check import check
+from davsql.store.options import StoreOptions
+from davsql.store.store import Store
+from tests.faults.disk import MEMORY, Disk, Operation, injected, restore
 from tests.faults.fault_sweep import FAULTS, Fault, Pass, Result
 from tests.faults.openings import OPENINGS, Opening
+from tests.faults.workload import CHUNK_BYTES, small_pieces
+from tests.store_steps import at, put, tree
 
 PASSES = 2
 OPENINGS_STRIDE = 11
@@ -30,6 +37,39 @@ def test_fault__is_answered_truthfully_and_harms_nothing(fault: Fault, folder: P
         total += Pass(place, fault, number).go()
     assert total.troubles == ()
     assert total.hits == total.passes
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_sync__that_failed_in_a_large_upload_takes_nothing_that_came_later(folder: Path, seed: int) -> None:
+    disk = Disk(f"sync-in-upload-{seed}", seed)
+    left = folder / "left"
+    left.mkdir()
+    options = StoreOptions(vfs=disk.vfs_name)
+    try:
+        with (
+            small_pieces(),
+            disk.in_charge_of_folders(),
+            Store.open(folder / "s.db", options, create=True) as store,
+            store.upload() as upload,
+        ):
+            for _ in range(5):
+                upload.write(random.Random(seed).randbytes(CHUNK_BYTES))  # noqa: S311
+            disk.before = _fail_to_sync
+            with pytest.raises(StoreUnavailable):
+                upload.commit(at("/refused"))
+            disk.before = lambda _operation: None
+            put(store, "/told", b"content")
+            restore(disk.cut(random.Random(seed)), left)  # noqa: S311
+    finally:
+        disk.unregister()
+    with Store.open(left / "s.db", StoreOptions()) as store:
+        assert tree(store) == {"/told": b"content"}
+        assert check(store, deep=True) == []
+
+
+def _fail_to_sync(operation: Operation) -> None:
+    if operation.kind == "sync":
+        raise injected(apsw.IOError, apsw.SQLITE_IOERR_FSYNC, operation)
 
 
 @cache

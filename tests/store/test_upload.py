@@ -22,9 +22,6 @@ from davsql.store.check import check
 from davsql.store.options import StoreOptions
 from davsql.store.store import Store
 from davsql.store.upload import STAGE_BATCH_BYTES
-from davsql.store.wal import BYTES_LIMIT
-from tests.faults.disk import Disk
-from tests.faults.workload import small_pieces
 from tests.store.conftest import MakeStore
 from tests.store.engine_steps import count, raw, refused, rows_of
 from tests.store_steps import at, put, read, tree
@@ -44,22 +41,6 @@ def sweep(store: Store) -> None:
 def leftovers(store: Store) -> dict[str, int]:
     """Rows of content that are there."""
     return {table: rows for table in CONTENT_TABLES if (rows := count(store, table))}
-
-
-def test_upload__of_many_transactions_waits_for_the_disk_once(tmp_path: Path) -> None:
-    disk = Disk("syncs-of-an-upload")
-    synced: list[str] = []
-    disk.before = lambda operation: synced.append(operation.file) if operation.kind == "sync" else None
-    options = StoreOptions(vfs=disk.vfs_name)
-    try:
-        with small_pieces(BYTES_LIMIT), Store.open(tmp_path / "s.db", options, create=True) as store:
-            put(store, "/first", b"with it the WAL's header")
-            synced.clear()
-            put(store, "/large", content := bytes_of(10 * upload_module.STAGE_BATCH_BYTES))
-            assert synced == ["s.db-wal"]
-            assert read(store, "/large") == content
-    finally:
-        disk.unregister()
 
 
 @pytest.mark.parametrize(

@@ -205,20 +205,17 @@ def syncs() -> Iterator[tuple[str, list[str]]]:
     disk.unregister()
 
 
-def test_commit__waits_for_the_disk_if_anybody_is_told(syncs: tuple[str, list[str]], make_rig: MakeRig) -> None:
+def test_commit__at_full_waits_for_the_disk_once_a_batch(syncs: tuple[str, list[str]], make_rig: MakeRig) -> None:
     vfs, synced = syncs
     rig = make_rig(StoreOptions(vfs=vfs))
     wal_file = f"{rig.file.name}-wal"
     rig.writer.run(insert("first"))  # with it the WAL's header
     synced.clear()
-    for number in range(3):
-        rig.writer.run(insert(f"untold {number}"), is_told=False)
-    assert synced == []
-    rig.writer.run(insert("told"))
+    rig.writer.run(insert("second"))
     assert synced == [wal_file]
 
     release = rig.hold()  # which writes nothing
-    batch = [rig.writer.submit(insert(f"batch {number}"), is_told=number == 1) for number in range(3)]
+    batch = [rig.writer.submit(insert(f"batch {number}")) for number in range(3)]
     release.set()
     for pending in batch:
         pending.wait()
@@ -230,8 +227,7 @@ def test_commit__at_normal_never_waits_for_the_disk(syncs: tuple[str, list[str]]
     rig = make_rig(StoreOptions(vfs=vfs, durability="normal"))
     rig.writer.run(insert("first"))
     synced.clear()
-    for is_told in (True, False, True):
-        rig.writer.run(insert(f"{is_told} {rig.commits}"), is_told=is_told)
+    rig.writer.run(insert("second"))
     assert synced == []
 
 
