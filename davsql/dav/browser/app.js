@@ -71,7 +71,8 @@ function clearSelection() {
 
 function drawFolder() {
   let href = base;
-  const links = [[base, "Home"], ...here.slice(base.length).split("/").filter(Boolean).map((each) => [(href += `${each}/`), decodeURIComponent(each)])];
+  const names = here.slice(base.length).split("/").filter(Boolean);
+  const links = [[base, "Home"], ...names.map((each) => [(href += `${each}/`), decodeURIComponent(each)])];
   crumbs.replaceChildren(...links.map(([to, name], index) => h("a", { href: to, onclick: follow,
     "aria-current": index === links.length - 1 ? "page" : null }, name)));
   crumbs.scrollLeft = crumbs.scrollWidth;

@@ -14,9 +14,9 @@ export class Refused extends Error {
   }
 }
 
-export const isFolder = (href) => href.endsWith("/");
+const isFolder = (href) => href.endsWith("/");
 export const parentOf = (href) => href.replace(/[^/]*\/?$/, "");
-export const nameOf = (href) => decodeURIComponent(href.replace(/\/$/, "").split("/").pop());
+const nameOf = (href) => decodeURIComponent(href.replace(/\/$/, "").split("/").pop());
 export const hrefIn = (folder, name, slash = false) => folder + encodeURIComponent(name) + (slash ? "/" : "");
 
 // Not relative to the document: its address may hold a password, with which fetch refuses to work.
