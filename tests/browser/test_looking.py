@@ -72,7 +72,12 @@ def test_page__searches_the_tree(home: Page) -> None:
     home.keyboard.press("Enter")
     expect(home.locator(".list tbody a")).to_have_text(["sea.png"])
     assert "Photos/2026/" in home.locator(".list tbody small").inner_text()
-    home.keyboard.press("Escape")
+    choose(home, "sea.png")
+    home.keyboard.press("F2")
+    home.keyboard.type("research")
+    home.keyboard.press("Enter")
+    expect(home.locator(".list tbody a")).to_have_text(["research.png"])  # it goes on searching
+    home.get_by_role("searchbox").press("Escape")
     expect(home.locator(".list tbody a")).to_have_count(5)
 
 

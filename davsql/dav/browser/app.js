@@ -19,7 +19,7 @@ let visit = new AbortController(); // ends what belongs to the folder that was l
 let isSearch = false; // the list shows what was found in the tree
 
 const list = new List({ open: openEntry, changed: drawSelection });
-const uploads = new Uploads((folder) => folder === here && refresh());
+const uploads = new Uploads((folder) => folder === here && !isSearch && refresh());
 
 // --- what there is to see ---------------------------------------------------------------------------------------
 
@@ -193,7 +193,7 @@ function endSearch() {
 async function change(work) {
   const done = await attempt(() => work);
   if (!done) return;
-  await refresh();
+  await (isSearch ? searchTree() : refresh());
   const focused = document.activeElement;
   if (focused === document.body || !focused.getClientRects().length) list.focus(); // what had the focus has gone
   say(done.text, done.undo ? { action: "Undo", onaction: () => change(done.undo()) } : {});

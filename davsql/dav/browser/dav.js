@@ -1,7 +1,7 @@
 // WebDAV, as far as the page needs it. An href is an absolute path, percent-encoded; that of a folder ends with a slash.
 
 const NS = "DAV:";
-const MEMBERS = "<resourcetype/><getcontentlength/><getlastmodified/><getcontenttype/>";
+const MEMBERS = "<getcontentlength/><getlastmodified/><getcontenttype/>";
 const FOLDER = "<current-user-privilege-set/><quota-used-bytes/><quota-available-bytes/>";
 const STATE = "<getetag/><sync-token/>";
 const LOCK = `<lockinfo xmlns="${NS}"><lockscope><exclusive/></lockscope><locktype><write/></locktype></lockinfo>`;
