@@ -81,6 +81,19 @@ def test_page__searches_the_tree(home: Page) -> None:
     expect(home.locator(".list tbody a")).to_have_count(5)
 
 
+def test_page__tells_when_the_server_cannot_be_reached(home: Page) -> None:
+    home.route("**/Photos/", lambda route: route.abort("connectionreset"))
+    home.get_by_role("link", name="Photos").click()
+    expect(home.locator(".empty")).to_have_text("The server cannot be reached.")
+    home.get_by_role("searchbox").fill("sea")
+    home.keyboard.press("Enter")
+    expect(home.locator(".empty")).to_have_text("The server cannot be reached.")
+    home.unroute("**/Photos/")
+    home.keyboard.press("Enter")
+    expect(home.locator(".list tbody a")).to_have_text(["sea.png"])
+    expect(home.locator(".list")).not_to_have_attribute("aria-busy", "true")
+
+
 def test_page__previews_pictures_and_text_and_runs_nothing(home: Page) -> None:
     home.on("dialog", lambda dialog: pytest.fail(dialog.message))
     home.get_by_role("link", name="pixel.png").click()

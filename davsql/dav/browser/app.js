@@ -88,11 +88,16 @@ function drawFolder() {
 
 // --- going somewhere --------------------------------------------------------------------------------------------
 
-async function refresh(keep = true) {
+// Ends what still goes on for the list.
+function visitAnew() {
   visit.abort();
   visit = new AbortController();
-  const { signal } = visit;
-  list.table.setAttribute("aria-busy", "true");
+  return visit.signal;
+}
+
+async function refresh(keep = true) {
+  const signal = visitAnew();
+  list.table.ariaBusy = "true";
   try {
     const [entries, folder] = await Promise.all([dav.list(here, signal), dav.folderOf(here, signal).catch(() => ({}))]);
     if (signal.aborted) return;
@@ -101,13 +106,10 @@ async function refresh(keep = true) {
     list.show(entries, { keep });
   } catch (error) {
     if (signal.aborted) return;
+    may = keep ? may : {};
+    list.show(keep ? list.all : [], { keep, nothing: error.message });
     if (keep) say(error.message, { isError: true });
-    else {
-      may = {};
-      list.show([], { nothing: error.message });
-    }
   }
-  list.table.removeAttribute("aria-busy");
   drawFolder();
 }
 
@@ -163,14 +165,12 @@ function typed() {
 
 async function searchTree() {
   const words = search.value.toLocaleLowerCase();
-  visit.abort();
-  visit = new AbortController();
-  const { signal } = visit;
+  const signal = visitAnew();
   const hits = [];
   const show = (nothing) => list.show(hits.slice(0, FOUND_MAX), { base: here, nothing, keep: true });
   isSearch = true;
   show("Searching…");
-  await attempt(async () => {
+  try {
     for await (const some of dav.tree(here, signal)) {
       for (const each of some) if (each.name.toLocaleLowerCase().includes(words)) hits.push(each);
       if (signal.aborted) return;
@@ -178,9 +178,13 @@ async function searchTree() {
       if (hits.length >= FOUND_MAX) break;
     }
     show(`Nothing here is called “${search.value}”.`);
-    drawFolder();
     say(hits.length >= FOUND_MAX ? `The first ${FOUND_MAX.toLocaleString()} found.` : `${hits.length.toLocaleString()} found.`);
-  });
+  } catch (error) {
+    if (signal.aborted) return;
+    show(error.message);
+    say(error.message, { isError: true });
+  }
+  drawFolder();
 }
 
 function endSearch() {

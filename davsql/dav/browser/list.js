@@ -52,6 +52,7 @@ export class List {
     this.selected = new Set(keep ? [...this.selected].filter((href) => known.has(href)) : []);
     if (!keep) this.at = 0;
     this.empty.textContent = nothing;
+    this.table.ariaBusy = null;
     this.arrange();
   }
 
