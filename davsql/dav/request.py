@@ -50,7 +50,7 @@ class DavOptions:
 class Share:
     """One store under its mount path."""
 
-    mount: str  # "" for the root of the server, else "/name", percent-encoded
+    mount: str  # what its hrefs begin with, percent-encoded: "", "/name", or that below the path of the public URL
     store: Store
     options: DavOptions
     rules: ShareRules | OpenShare = field(default_factory=OpenShare)
@@ -66,7 +66,7 @@ class Share:
 
     @property
     def name(self) -> str:
-        """The mount's name as people read it; "" for the root."""
+        """The last name of the mount as people read it; "" for the root of a host."""
         return DavPath.parse(self.mount or "/").name
 
     def path_within(self, absolute: DavPath) -> DavPath | None:

@@ -46,6 +46,7 @@ def test_parse_destination__reads_the_path_as_a_request_target(text: str, path: 
         ("drive.example", "http", "https://drive.example:443/a"),
         ("drive.example:443", "https", "https://drive.example/a"),
         ("drive.example:443", "https", "webdavs://drive.example/a"),
+        ("drive.example", "https", "webdavs://drive.example:443/a"),
         ("[::1]:8080", "http", "http://[::1]:8080/a"),
         ("[::1]", "http", "http://[::1]:80/a"),
     ],

@@ -11,8 +11,9 @@ import pytest
 
 from davsql.dav.request import DavOptions
 from davsql.maintenance.gc import collect_garbage
-from davsql.model import PropertyUpdate
+from davsql.model import Checksums, PropertyUpdate
 from davsql.store.store import Store
+from tests.access.wsgi import one_share, rule, user
 from tests.dav.answers import DAV, only_response, propfind_body, proppatch_body, responses, set_body
 from tests.http_client import Reply
 from tests.live_server import LiveServer, serving_shares
@@ -234,6 +235,8 @@ def test_propfind__sizes_of_collections_are_those_of_their_trees(
     store.set_properties(at("/c"), [PropertyUpdate("urn:x", "colour", "<x:colour xmlns:x='urn:x'>red</x:colour>")])
     monkeypatch.setattr("davsql.dav.methods.propfind.PAGE_MEMBERS", 1)
     assert told_sizes(server.request("PROPFIND", "/", body, {"Depth": "1"})) == expected
+    below = {"/c/": ("17", "17"), "/c/b": ("5", "5"), "/c/d/": ("12", "12")}
+    assert told_sizes(server.request("PROPFIND", "/c", body, {"Depth": "1"})) == below
     with_dead = SIZES.format('<x:colour xmlns:x="urn:x"/>').encode()
     assert told_sizes(server.request("PROPFIND", "/", with_dead, {"Depth": "1"})) == expected
 
@@ -307,6 +310,24 @@ def test_checksums__are_kept_when_they_were_asked_for(server: LiveServer, store:
         assert (reply.status, reply.header("OC-Checksum")) == (204, f"ADLER32:{zlib.adler32(LONG):08x}")
         assert checksums(server, "/a") == all_of(LONG)
     assert store.node(at("/a")) == before
+
+
+def test_checksums__are_kept_for_those_alone_who_may_write_the_file(store: Store) -> None:
+    put(store, "/a", DATA)
+    ann, bob, site = user("ann"), user("bob"), one_share(store, rule("/", "ann", "rw"), rule("/", "bob", "r"))
+    blob_id = store.node(at("/a")).blob_id
+    for who, count in ((bob, 0), (ann, 1)):
+        assert site.ask(who, "PATCH", "/a", headers={"X-Recalculate-Hash": "sha1"}).status == 204
+        with store.snapshot() as view:
+            assert len(view.checksums([blob_id])) == count
+
+
+def test_checksums__of_other_content_are_not_kept(store: Store) -> None:
+    put(store, "/a", DATA)
+    node = store.node(at("/a"))
+    store.keep_checksums(node._replace(digest=bytes(32)), Checksums(bytes(20), bytes(16)))
+    with store.snapshot() as view:
+        assert view.checksums([node.blob_id]) == {}
 
 
 def test_checksums__of_what_came_in_parts(store: Store) -> None:

@@ -170,7 +170,10 @@ def test_proppatch__of_windows_attributes_needs_no_token_of_ones_own_lock(store:
     win32 = f'<z:{name} xmlns:z="urn:schemas-microsoft-com:">{when}</z:{name}>'
     assert site.ask(ann, "PROPPATCH", "/a.txt", set_body(win32)).status == 207
     assert site.ask(ann, "HEAD", "/a.txt").header("Last-Modified") == when
-    assert site.ask(ann, "PROPPATCH", "/a.txt", set_body(win32, COLOUR)).status == 423
+    elsewhere = f'<z:{name} xmlns:z="urn:x">{when}</z:{name}>'
+    other = '<z:Other xmlns:z="urn:schemas-microsoft-com:">x</z:Other>'
+    for more in (COLOUR, elsewhere, other):
+        assert site.ask(ann, "PROPPATCH", "/a.txt", set_body(win32, more)).status == 423
     assert site.ask(ann, "PUT", "/a.txt", b"x").status == 423
     assert site.ask(bob, "PROPPATCH", "/a.txt", set_body(win32)).status == 423
 

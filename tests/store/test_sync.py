@@ -44,6 +44,7 @@ class Client:
         with self.store.snapshot(self.access) as view:
             answer = view.changes_since(self.top, SyncRequest(self.token, self.is_deep, limit))
         assert limit is None or len(answer.nodes) + len(answer.removed) <= limit
+        assert len({path.names for path in answer.paths}) == len(answer.paths)  # nothing is told twice
         for removed in answer.removed:
             self.drop(removed.path)
         for node, path in zip(answer.nodes, answer.paths, strict=True):
@@ -232,6 +233,8 @@ def test_changes_since__refuse_what_is_no_token_of_theirs(store: Store, client: 
         f"{head}/{int(number) + 9}-{when}",
         f"{head}/0-0",
         f"{head}/{'9' * 30}-{when}",
+        f"{head}/{'9' * 19}-{when}",  # more than SQLite's integers hold
+        f"{head}/0-0_{state}_{'9' * 19}",
         f"{head}/{'9' * 5000}-{when}",
         f"{head}/0-0_{state}_{'9' * 5000}/a",
         f"{head}/0-0_{state}_{'9' * 30}",
