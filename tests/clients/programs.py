@@ -21,6 +21,8 @@ TIMEOUT_S = 60.0
 # program -> Debian package
 PACKAGES = {
     "litmus": "litmus",
+    "node": "nodejs",
+    "npm": "npm",
     "curl": "curl",
     "cadaver": "cadaver",
     "rclone": "rclone",
