@@ -62,10 +62,11 @@ def test_open_connection__sets_every_pragma(file: Path, role: Role, durability: 
     if role is Role.READER:
         assert pragmas(connection, "query_only", "mmap_size") == {"query_only": 1, "mmap_size": 1024 * 1024}
     else:
-        assert pragmas(connection, "query_only", "wal_autocheckpoint", "journal_size_limit") == {
+        assert pragmas(connection, "query_only", "wal_autocheckpoint", "journal_size_limit", "secure_delete") == {
             "query_only": 0,
             "wal_autocheckpoint": 0,
             "journal_size_limit": KEPT_WAL_BYTES,
+            "secure_delete": 2,  # FAST
         }
     connection.close()
 
