@@ -39,6 +39,8 @@ DAY_S = 24 * 3600
 SCRUB_BATCH_CHUNKS = 16
 SCRUB_NOTE_EVERY_S = 10.0
 VACUUM_STEP_PAGES = 256
+VACUUM_STEP_S = 0.04  # of the writer; after a longer step the next one is half as large
+VACUUM_PAUSE = 4  # times as long as a step took, before the next one
 VACUUM_FREE_SHARE = 0.25  # a full VACUUM is worth it above this
 
 OPTIMIZE_FROM_INODES = 10_000  # ever made
@@ -141,11 +143,15 @@ class IncrementalVacuum(Task):
         with store.read() as tx:
             found = space.pages(tx)
         keep_pages = self.keep_bytes // found.page_size
-        left = found.free_count
+        left, most = found.free_count, VACUUM_STEP_PAGES
         while left > keep_pages and not is_cancelled():
-            step = min(VACUUM_STEP_PAGES, left - keep_pages)
+            step, started = min(most, left - keep_pages), time.monotonic()
             left = store.write(lambda tx, step=step: space.free_pages(tx, step))  # type: ignore[misc]
-            time.sleep(0.001)
+            # For each page that it moves SQLite looks through the list of free ones: with gigabytes of them a page can
+            # take a millisecond, and all of them minutes. There is no hurry.
+            took_s = time.monotonic() - started
+            most = max(1, most // 2) if took_s > VACUUM_STEP_S else VACUUM_STEP_PAGES
+            time.sleep(VACUUM_PAUSE * took_s)
         return f"{(found.free_count - left) * found.page_size >> 20} MiB given back"
 
 

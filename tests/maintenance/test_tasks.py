@@ -236,7 +236,8 @@ def test_incremental_vacuum__works_in_short_steps_and_stops_between_them(
     free_pages = space.free_pages
     monkeypatch.setattr(space, "free_pages", free)
     tasks.IncrementalVacuum(0).run(store, lambda: len(asked) == 3)
-    assert asked == [tasks.VACUUM_STEP_PAGES] * 3
+    assert len(asked) == 3
+    assert asked[0] == max(asked) == tasks.VACUUM_STEP_PAGES
     tasks.IncrementalVacuum(0).run(store, never)
     with store.read() as tx:
         assert space.pages(tx).free_count == 0
