@@ -39,7 +39,7 @@ DAY_S = 24 * 3600
 SCRUB_BATCH_CHUNKS = 16
 SCRUB_NOTE_EVERY_S = 10.0
 VACUUM_STEP_PAGES = 256
-VACUUM_STEP_S = 0.04  # of the writer; after a longer step the next one is half as large
+VACUUM_STEP_S = 0.03  # of the writer; after a longer step the next one is half as large
 VACUUM_PAUSE = 4  # times as long as a step took, before the next one
 VACUUM_FREE_SHARE = 0.25  # a full VACUUM is worth it above this
 
@@ -150,8 +150,11 @@ class IncrementalVacuum(Task):
             # For each page that it moves SQLite looks through the list of free ones: with gigabytes of them a page can
             # take a millisecond, and all of them minutes. There is no hurry.
             took_s = time.monotonic() - started
-            most = max(1, most // 2) if took_s > VACUUM_STEP_S else VACUUM_STEP_PAGES
-            time.sleep(VACUUM_PAUSE * took_s)
+            if took_s > VACUUM_STEP_S:
+                most = max(1, most // 2)
+            elif took_s < VACUUM_STEP_S / 4:
+                most = min(2 * most, VACUUM_STEP_PAGES)
+            time.sleep(min(VACUUM_PAUSE * took_s, 1.0))
         return f"{(found.free_count - left) * found.page_size >> 20} MiB given back"
 
 
