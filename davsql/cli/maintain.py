@@ -15,23 +15,29 @@ from davsql.store.store import Store
 
 UNLIMITED_BYTES_PER_S = 1e15
 
+Work = Callable[[Store, MaintenanceOptions], str]
 
-def _gc(store: Store) -> str:
-    options = MaintenanceOptions()
-    removed = collect_garbage(store, grace_s=options.gc_grace_s, upload_expiry_s=options.upload_expiry_s)
+
+def _gc(store: Store, options: MaintenanceOptions) -> str:
+    removed = collect_garbage(
+        store,
+        grace_s=options.gc_grace_s,
+        upload_expiry_s=options.upload_expiry_s,
+        journal_days=options.journal_days,
+    )
     return f"{counted(removed, 'row')} removed"
 
 
-def _checkpoint(store: Store) -> str:
+def _checkpoint(store: Store, _options: MaintenanceOptions) -> str:
     pages, moved = store.checkpoint(truncate=True)
     return f"{moved} of {counted(pages, 'page')} moved"
 
 
-def _task(task: tasks.Task) -> Callable[[Store], str]:
-    return lambda store: tasks.run_task(task, store, lambda: False)
+def _task(task: tasks.Task) -> Work:
+    return lambda store, _options: tasks.run_task(task, store, lambda: False)
 
 
-WORK: dict[str, Callable[[Store], str]] = {
+WORK: dict[str, Work] = {
     "gc": _gc,
     "checkpoint": _checkpoint,
     "optimize": _task(tasks.Optimize()),
@@ -50,7 +56,7 @@ def maintain(target: Target, work: Sequence[str]) -> None:
     """Do WORK now, in the order given. `davsql serve` does all of it by itself; the store may be served meanwhile.
 
     \b
-    gc                  remove what nothing refers to any more, and has not for the grace period
+    gc                  remove what nothing refers to any more, by the settings in [maintenance]
     checkpoint          move the WAL into the database and empty it
     optimize            bring the query planner's statistics up to date
     quick-check         SQLite's quick_check
@@ -66,5 +72,5 @@ def maintain(target: Target, work: Sequence[str]) -> None:
     """
     with target.open() as store:
         for name in work:
-            detail = WORK[name](store)
+            detail = WORK[name](store, target.maintenance)
             click.echo(f"{printable(target.db)}: {name} is done" + (f": {detail}" if detail else ""))

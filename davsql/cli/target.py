@@ -18,6 +18,7 @@ from davsql.errors import ConfigError
 from davsql.keys.sources import KeySource
 from davsql.maintenance.backup import BackupOptions
 from davsql.maintenance.litestream import ReplicaOptions, Replicated
+from davsql.maintenance.thread import MaintenanceOptions
 from davsql.paths import lookup_key
 from davsql.store.options import StoreOptions
 from davsql.store.store import Store
@@ -36,6 +37,7 @@ class Target:
     backup: BackupOptions = field(default_factory=BackupOptions)
     replica: Replicated = field(default_factory=lambda: Replicated(ReplicaOptions()))
     keys: KeySource = field(default_factory=KeySource)
+    maintenance: MaintenanceOptions = field(default_factory=MaintenanceOptions)
 
     def open(self, *, create: bool = False, read_only: bool = False) -> Store:
         """Open the store; use it in a `with` statement."""
@@ -120,7 +122,7 @@ def _target(db: Path | None, config_file: Path | None, name: str | None, keys: K
     share = _chosen(shares, name, config_file)
     replica = Replicated(configuration.replica, share.name)
     options = replace(configuration.store, read_only=share.read_only)
-    return Target(share.db, options, configuration.backup, replica, share.key_source)
+    return Target(share.db, options, configuration.backup, replica, share.key_source, configuration.maintenance)
 
 
 def _chosen(shares: tuple[ShareOptions, ...], name: str | None, config_file: Path | None) -> ShareOptions:
