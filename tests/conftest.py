@@ -14,7 +14,7 @@ from davsql.keys.secret import GivenKey, new_key_text
 from davsql.store.check import check
 from davsql.store.options import StoreOptions
 from davsql.store.store import Store
-from tests.live_server import LiveServer, serving_shares
+from tests.live_server import Served, serving_processes, serving_shares
 
 
 @pytest.fixture
@@ -44,7 +44,11 @@ def encrypted_store(file: Path, key: str | None = None) -> Iterator[Store]:
 
 
 @pytest.fixture
-def server(store: Store) -> Iterator[LiveServer]:
-    """A real server on a free port over `store`, mounted at "/"."""
+def server(store: Store, request: pytest.FixtureRequest) -> Iterator[Served]:
+    """A real server on a free port over `store`, mounted at "/": in this process, or in so many others."""
+    if "DAVSQL_TEST_WORKERS" in os.environ and "monkeypatch" not in request.fixturenames:  # which reaches only this one
+        with serving_processes(store.file, int(os.environ["DAVSQL_TEST_WORKERS"])) as processes:
+            yield processes
+        return
     with serving_shares({"/": store}) as live:
         yield live

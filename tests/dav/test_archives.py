@@ -99,8 +99,7 @@ def test_archive__leaves_out_what_is_gone_when_its_turn_comes(store: Store, serv
     assert found["ä/large.bin"] == LARGE
 
 
-def test_archive__is_cut_where_content_is_damaged(store: Store, server: LiveServer) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Download, "_verified", damaged)
-        with pytest.raises((http.client.IncompleteRead, ConnectionError)):
-            server.request("GET", "/d/?download=zip")
+def test_archive__is_cut_where_content_is_damaged(server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Download, "_verified", damaged)
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        server.request("GET", "/d/?download=zip")
