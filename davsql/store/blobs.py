@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, NewType
 
-from davsql.errors import StoreDamaged, StoreError, StoreUnavailable
+from davsql.errors import StoreError, StoreUnavailable
 from davsql.model import BlobId, ChunkId, Node
-from davsql.store.transaction import ReadTx, WriteTx
+from davsql.store.transaction import Source, WriteTx
 
 UploadId = NewType("UploadId", int)
 
@@ -202,86 +202,49 @@ def _heal_last_chunk(tx: WriteTx, blob_id: BlobId, chunk: NewChunk, start: int =
 
 # --- reading ------------------------------------------------------------------------------------------------------
 
-POINTS_AT = "SELECT 1 FROM nodes INDEXED BY nodes_blob WHERE blob_id = :blob_id AND inode = :inode"
-
-
-def require_content(tx: ReadTx, node: Node, blob_id: BlobId) -> None:
-    """See that the row, the index and the blob of a file agree: one wrong bit in blob_id would give another file.
-
-    Raises:
-        StoreDamaged: they do not.
-    """
-    if (
-        node.digest is None
-        or node.size < 0
-        or (node.size == 0) != (node.digest == EMPTY_DIGEST)
-        or tx.value(POINTS_AT, {"blob_id": blob_id, "inode": node.inode}) is None
-    ):
-        raise StoreDamaged(f"{node.name}: its content is missing or damaged; run `davsql check` and restore a backup")
-
-
-SMALL_CONTENT = """
-SELECT b.start, c.size, c.digest, CAST(d.data AS BLOB)
-FROM nodes AS n INDEXED BY nodes_blob
-JOIN blob_chunks AS b ON b.blob_id = n.blob_id AND b.start = 0
-JOIN chunks AS c
-  ON c.chunk_id = b.chunk_id AND typeof(c.size) = 'integer' AND substr(c.digest, 1, 8) = b.digest_start
-LEFT JOIN chunk_data AS d ON d.chunk_id = b.chunk_id
-WHERE n.blob_id = :blob_id AND n.inode = :inode
-"""
-
-
-def open_content(tx: ReadTx, node: Node, blob_id: BlobId) -> list[StoredChunk]:
-    """See that a file's content is what belongs to it; of a small file, which is one chunk, read it at once.
-
-    Raises:
-        StoreDamaged: as `require_content`.
-    """
-    if 0 < node.size <= CHUNK_BYTES and (rows := tx.rows(SMALL_CONTENT, {"blob_id": blob_id, "inode": node.inode})):
-        return [StoredChunk._make(row) for row in rows]
-    require_content(tx, node, blob_id)
-    return []
-
-
 CHUNKS_FROM = """
 SELECT b.start, c.size, c.digest, CAST(d.data AS BLOB)
-FROM blob_chunks AS b
-JOIN chunks AS c
+FROM blobs AS o
+CROSS JOIN blob_chunks AS b ON b.blob_id = o.blob_id
+CROSS JOIN chunks AS c
   ON c.chunk_id = b.chunk_id AND typeof(c.size) = 'integer' AND substr(c.digest, 1, 8) = b.digest_start
 LEFT JOIN chunk_data AS d ON d.chunk_id = b.chunk_id
-WHERE b.blob_id = :blob_id AND b.start >= :first AND b.start < :stop
+WHERE o.blob_id = :blob_id AND o.digest = :digest AND b.start < :stop
+  AND b.start >= (SELECT max(start) FROM blob_chunks WHERE blob_id = :blob_id AND start <= :offset)
 ORDER BY b.start LIMIT :limit
 """
-CHUNK_AT = "SELECT max(start) FROM blob_chunks WHERE blob_id = :blob_id AND start <= :offset"
 
 
-def chunks_from(tx: ReadTx, blob_id: BlobId, offset: int, stop: int, limit: int) -> list[StoredChunk]:
-    """Up to `limit` chunks in order, from the one that holds byte `offset` to the one that holds byte `stop` - 1."""
-    first = tx.value(CHUNK_AT, {"blob_id": blob_id, "offset": offset})
-    bindings = {"blob_id": blob_id, "first": offset if first is None else first, "stop": stop, "limit": limit}
-    return [StoredChunk._make(row) for row in tx.rows(CHUNKS_FROM, bindings)]
+def chunks_from(source: Source, file: Node, offset: int, stop: int, limit: int) -> list[StoredChunk]:
+    """Up to `limit` chunks of a file in order, from the one that holds byte `offset` to the one that holds byte
+    `stop` - 1; none when its content has gone."""
+    return [StoredChunk._make(row) for row in source.rows(CHUNKS_FROM, _part_of(file, offset, stop, limit))]
 
 
 PLACES_FROM = """
 SELECT b.start, c.size, c.digest, b.chunk_id
-FROM blob_chunks AS b
-JOIN chunks AS c
+FROM blobs AS o
+CROSS JOIN blob_chunks AS b ON b.blob_id = o.blob_id
+CROSS JOIN chunks AS c
   ON c.chunk_id = b.chunk_id AND typeof(c.size) = 'integer' AND substr(c.digest, 1, 8) = b.digest_start
-WHERE b.blob_id = :blob_id AND b.start >= :first AND b.start < :stop
+WHERE o.blob_id = :blob_id AND o.digest = :digest AND b.start < :stop
+  AND b.start >= (SELECT max(start) FROM blob_chunks WHERE blob_id = :blob_id AND start <= :offset)
 ORDER BY b.start LIMIT :limit
 """
 
 
-def places_from(tx: ReadTx, blob_id: BlobId, offset: int, stop: int, limit: int) -> list[Place]:
+def places_from(source: Source, file: Node, offset: int, stop: int, limit: int) -> list[Place]:
     """As `chunks_from`, without bytes."""
-    first = tx.value(CHUNK_AT, {"blob_id": blob_id, "offset": offset})
-    bindings = {"blob_id": blob_id, "first": offset if first is None else first, "stop": stop, "limit": limit}
-    return [Place._make(row) for row in tx.rows(PLACES_FROM, bindings)]
+    return [Place._make(row) for row in source.rows(PLACES_FROM, _part_of(file, offset, stop, limit))]
 
 
-IS_CONTENT = "SELECT EXISTS (SELECT 1 FROM blobs WHERE blob_id = :blob_id AND digest = :digest)"
+def _part_of(file: Node, offset: int, stop: int, limit: int) -> dict[str, object]:
+    return {"blob_id": file.blob_id, "digest": file.digest, "offset": offset, "stop": stop, "limit": limit}
 
 
-def is_content(tx: ReadTx, blob_id: BlobId, digest: bytes | None) -> bool:
-    """Whether the blob holds, complete, the content with this digest."""
-    return bool(tx.value(IS_CONTENT, {"blob_id": blob_id, "digest": digest}))
+IS_THERE = "SELECT 1 FROM blobs WHERE blob_id = :blob_id AND digest = :digest"
+
+
+def is_there(source: Source, file: Node) -> bool:
+    """Whether the store has the content of a file still; GC may have removed its blob, and given the number again."""
+    return source.row(IS_THERE, {"blob_id": file.blob_id, "digest": file.digest}) is not None

@@ -19,10 +19,9 @@ from typing import NamedTuple, Self
 
 from davsql.errors import StoreDamaged, StoreError, StoreUnavailable
 from davsql.model import BlobId, Node
-from davsql.store.blobs import CHUNK_BYTES, Place, StoredChunk, chunks_from, is_content, places_from
+from davsql.store.blobs import CHUNK_BYTES, Place, StoredChunk, chunks_from, is_there, places_from
 from davsql.store.pins import LOOK_EVERY_S, TOUCH_EVERY_S, PinId, keep_pinned, unpin
 from davsql.store.readers import Readers
-from davsql.store.transaction import ReadTx
 from davsql.store.writer import Writer
 
 SEGMENT_BYTES = 2 * CHUNK_BYTES  # what one snapshot reads
@@ -124,13 +123,14 @@ class Means(NamedTuple):
 class Download:
     """The content of a file as it was when it was opened, whatever happens to the file meanwhile."""
 
-    def __init__(self, node: Node, blob_id: BlobId, first: list[StoredChunk], means: Means) -> None:
+    def __init__(self, node: Node, first: list[StoredChunk], means: Means) -> None:
+        assert node.blob_id is not None
         self.node = node
-        self._blob_id = blob_id
+        self._blob_id = node.blob_id
         self._first = first
         self._readers, self._pins, self._helpers = means
         self._is_open = True
-        self._pins.add(blob_id)
+        self._pins.add(node.blob_id)
 
     def __enter__(self) -> Self:
         return self
@@ -180,11 +180,9 @@ class Download:
         """
         position = start
         while position < stop:
-            with self._readers.snapshot() as tx:
-                self._require_content(tx)
-                places = places_from(tx, self._blob_id, position, stop, PLACES_STEP)
+            places = places_from(self._readers, self.node, position, stop, PLACES_STEP)
             if not places:
-                raise self._damaged(position)
+                raise self._missing(position)
             for place in places:
                 if position not in (place.start, start) or not place.start <= position < place.start + place.size:
                     raise self._damaged(position)
@@ -220,17 +218,15 @@ class Download:
     def _batch(self, position: int, stop: int) -> list[StoredChunk]:
         batch, self._first = self._first, []
         if not batch or not batch[0].start <= position < batch[0].start + batch[0].size:
-            with self._readers.snapshot() as tx:
-                self._require_content(tx)
-                batch = chunks_from(tx, self._blob_id, position, stop, SEGMENT_BYTES // CHUNK_BYTES)
+            batch = chunks_from(self._readers, self.node, position, stop, SEGMENT_BYTES // CHUNK_BYTES)
         if not batch:
-            raise self._damaged(position)
+            raise self._missing(position)
         return batch
 
-    def _require_content(self, tx: ReadTx) -> None:
-        """GC of another process may have removed the blob, and a new one may have got its number."""
-        if not is_content(tx, self._blob_id, self.node.digest):
-            raise StoreUnavailable(f"{self.node.name}: the content was removed during the download; begin again")
+    def _missing(self, position: int) -> StoreError:
+        if is_there(self._readers, self.node):
+            return self._damaged(position)
+        return StoreUnavailable(f"{self.node.name}: the content was removed during the download; begin again")
 
     def _verified(self, chunk: StoredChunk, position: int) -> bytes:
         data = chunk.data

@@ -90,12 +90,13 @@ def resolve(tx: ReadTx, path: DavPath) -> Chain:
     found = [Node._make(row) for row in tx.rows(RESOLVE, {"keys": keys})]
     # The index led here. A bit that rotted in it, or in the row, must not give one file under the name of another.
     for parent, node, key in zip(found, found[1:], path.keys, strict=False):
-        if node.parent_inode != parent.inode or (node.name != key and not _is_form_of(node.name, key)):
+        if node.parent_inode != parent.inode or (node.name != key and not is_form_of(node.name, key)):
             raise StoreDamaged(f"{path}: an index of the store is damaged; {REMEDY}")
     return Chain(path, found)
 
 
-def _is_form_of(name: object, key: str) -> bool:
+def is_form_of(name: object, key: str) -> bool:
+    """Whether a name that was stored is found under `key`."""
     return isinstance(name, str) and lookup_key(name) == key
 
 

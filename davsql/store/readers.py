@@ -9,10 +9,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import apsw
 
@@ -20,7 +21,9 @@ from davsql.counters import PerThread, ReaderTally
 from davsql.errors import StoreBusy, StoreUnavailable
 from davsql.store.connection import Role, open_connection
 from davsql.store.options import StoreOptions
-from davsql.store.transaction import ReadTx, store_error
+from davsql.store.transaction import Bindings, ReadTx, Row, store_error
+
+Answer = TypeVar("Answer")
 
 
 class CacheUse(NamedTuple):
@@ -57,6 +60,32 @@ class Readers:
             StoreUnavailable: the pool is closed.
         """
         return _Snapshot(self, self._options.queue_timeout_s if timeout_s is None else timeout_s)
+
+    def row(self, sql: str, bindings: Bindings = ()) -> Row | None:
+        """The first row of one query, which is a snapshot by itself (https://www.sqlite.org/isolation.html).
+
+        Raises:
+            StoreError: as `snapshot`.
+        """
+        return self._ask(ReadTx.row, sql, bindings)
+
+    def rows(self, sql: str, bindings: Bindings = ()) -> list[Row]:
+        """As `row`, all of them."""
+        return self._ask(ReadTx.rows, sql, bindings)
+
+    def _ask(self, read: Callable[[ReadTx, str, Bindings], Answer], sql: str, bindings: Bindings) -> Answer:
+        tally = self.tallies.mine()
+        connection = self.borrow(tally, self._options.queue_timeout_s)
+        tally.taken += 1
+        try:
+            return read(ReadTx(connection), sql, bindings)
+        except apsw.Error as error:
+            raise store_error(error) from error
+        finally:
+            try:
+                self.give_back(connection)
+            finally:
+                tally.returned += 1
 
     def borrow(self, tally: ReaderTally, timeout_s: float) -> apsw.Connection:
         """A connection; for `snapshot`."""

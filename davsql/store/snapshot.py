@@ -8,7 +8,7 @@ from davsql.access import Access
 from davsql.model import BlobId, Checksums, DeadProperty, Inode, Lock, Node, Nodes, StateList
 from davsql.paths import DavPath
 from davsql.store import access as rights
-from davsql.store import checksums, locks, nodes, preconditions, properties, sizes, sync
+from davsql.store import checksums, locks, lookup, nodes, preconditions, properties, sizes, sync
 from davsql.store.sync import SyncAnswer, SyncRequest
 from davsql.store.sync_tokens import Tokens
 from davsql.store.transaction import ReadTx
@@ -24,7 +24,7 @@ class Snapshot:
 
     def node(self, path: DavPath) -> Node | None:
         """The node at `path`; None when the URL is unmapped."""
-        return rights.seen(nodes.resolve(self._tx, path), self._access)
+        return lookup.node_at(self._tx, path, self._access)
 
     def members(self, parent: Inode, *, after: str = "", limit: int = 10_000) -> Nodes:
         """Up to `limit` members in the order of their lookup keys, from the first key above `after`."""

@@ -18,7 +18,7 @@ import apsw
 
 from davsql.access import FULL_ACCESS, Access
 from davsql.counters import PerThread, UploadTally
-from davsql.errors import IsCollection, QuotaExceeded, StoreError
+from davsql.errors import QuotaExceeded, StoreError
 from davsql.model import (
     NO_GUARD,
     Checksums,
@@ -35,9 +35,9 @@ from davsql.store import (
 )
 from davsql.store import (
     assembly,
-    blobs,
     commands,
     gc,
+    lookup,
     nodes,
     pins,
     presence,
@@ -178,8 +178,7 @@ class Store:
         Raises:
             NotFound.
         """
-        with self._readers.snapshot() as tx:
-            return rights.require_seen(nodes.resolve(tx, path), access)
+        return lookup.require_node(self._readers, path, access)
 
     def open_download(self, path: DavPath, access: Access = FULL_ACCESS) -> Download:
         """Open the content of a file; close it, or use it in a `with` block.
@@ -187,13 +186,8 @@ class Store:
         Raises:
             NotFound, IsCollection.
         """
-        with self._readers.snapshot() as tx:
-            node = rights.require_seen(nodes.resolve(tx, path), access)
-            if node.blob_id is None:
-                raise IsCollection(f"{path} is a collection")
-            first = blobs.open_content(tx, node, node.blob_id)
-            # Pinned before the snapshot ends. GC in between finds a blob that was in use a moment ago and keeps it.
-            return Download(node, node.blob_id, first, self._means)
+        # Not pinned yet when it is found: GC in between sees a blob that was in use a moment ago and keeps it.
+        return Download(*lookup.file_at(self._readers, path, access), self._means)
 
     def check_put(self, target: DavPath, guard: Guard, size: int = 0) -> int | None:
         """Raise now what `Upload.commit` would raise, so that a body is not sent in vain.
@@ -231,8 +225,7 @@ class Store:
 
     def open_part(self, part: Node) -> Download:
         """Open a part that `parts` found; the download fails if it has gone since."""
-        assert part.blob_id is not None
-        return Download(part, part.blob_id, [], self._means)
+        return Download(part, [], self._means)
 
     def keep_checksums(self, file: Node, found: Checksums) -> None:
         """Keep checksums of the content that `file` has, or had."""

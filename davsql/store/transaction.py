@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import apsw
 
@@ -49,6 +49,16 @@ def translated() -> Iterator[None]:
         yield
     except apsw.Error as error:
         raise store_error(error) from error
+
+
+class Source(Protocol):
+    """Where one query can be asked: a snapshot, or the pool of readers."""
+
+    def row(self, sql: str, bindings: Bindings = ()) -> Row | None:
+        """The first row; None where there is none."""
+
+    def rows(self, sql: str, bindings: Bindings = ()) -> list[Row]:
+        """All rows."""
 
 
 class ReadTx:

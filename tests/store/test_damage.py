@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from davsql.cli import export, ls
-from davsql.errors import PathTooDeep, StoreDamaged
+from davsql.errors import NotFound, PathTooDeep, StoreDamaged
 from davsql.maintenance.tasks import Scrub
 from davsql.model import ChunkId, Inode
 from davsql.store.check import check
@@ -71,6 +71,18 @@ def test_circle__is_walked_to_a_bound_and_found(circle: Path) -> None:
         with pytest.raises(StoreDamaged):
             store.node(at("/a/b/c"))
         assert check(store) != []
+
+
+def test_circle__nothing_below_it_counts_as_missing(circle: Path) -> None:
+    """A client that is told 404 may delete its own copy."""
+    with Store.open(circle) as store:
+        for path in ("/a/b", "/a/b/f", "/a/b/missing", "/a/b/missing/too"):
+            with pytest.raises(StoreDamaged):
+                store.node(at(path))
+            with pytest.raises(StoreDamaged):
+                store.open_download(at(path))
+        with pytest.raises(NotFound):
+            store.node(at("/a/missing"))
 
 
 def test_circle__is_listed_and_exported_once(circle: Path, tmp_path: Path) -> None:

@@ -64,6 +64,14 @@ def test_open_download__knows_the_node(store: Store) -> None:
         assert download.node == node
 
 
+@pytest.mark.parametrize(("size", "loans"), [(0, 1), (1, 1), (CHUNK_BYTES, 1), (CHUNK_BYTES + 1, 2)])
+def test_download__of_a_small_file_is_one_query(store: Store, size: int, loans: int) -> None:
+    put(store, "/f", LARGE[:size])
+    before = store.vitals().reader.taken
+    assert read(store, "/f") == LARGE[:size]
+    assert store.vitals().reader.taken - before == loans
+
+
 def test_open_download__of_what_has_no_content_is_refused(store: Store) -> None:
     mkcol(store, "/c")
     for path in ("/c", "/"):

@@ -129,6 +129,27 @@ def test_snapshot__translates_errors_of_sqlite(pool: Readers) -> None:
     pool.close()
 
 
+def test_row__leaves_no_transaction_open(pool: Readers) -> None:
+    for _ in range(3):
+        assert pool.row("SELECT inode FROM nodes UNION ALL SELECT 2") == (1,)
+        assert pool.row("SELECT 1 WHERE 0") is None
+        assert pool.rows("SELECT inode FROM nodes UNION ALL SELECT 2") == [(1,), (2,)]
+        with pytest.raises(StoreError, match="no such table"):
+            pool.row("SELECT * FROM nowhere")
+    with pool.snapshot() as tx:  # BEGIN would be refused
+        assert tx.value("SELECT 1") == 1
+    assert pool.tallies.total().taken == pool.tallies.total().returned == 13
+    pool.close()
+
+
+def test_row__leaves_the_wal_free(store: Store) -> None:
+    put(store, "/a", b"1")
+    store.node(at("/a"))
+    put(store, "/b", b"1")
+    pages, done = store.checkpoint(truncate=True)
+    assert pages == done
+
+
 def test_snapshot__cannot_write(pool: Readers) -> None:
     with pytest.raises(StoreError), pool.snapshot() as tx:
         tx.rows("DELETE FROM nodes")
