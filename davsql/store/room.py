@@ -12,6 +12,7 @@ from pathlib import Path
 
 import apsw
 
+from davsql.store.checkpointer import Checkpointer
 from davsql.store.options import StoreOptions
 
 MIB = 1024 * 1024
@@ -24,13 +25,14 @@ WAL_BYTES_TIGHT = 4 * MIB  # on a disk that is nearly full the WAL starts over t
 class Room:
     """How much may still be added. For the writer thread."""
 
-    def __init__(self, file: Path, options: StoreOptions) -> None:
+    def __init__(self, file: Path, options: StoreOptions, checkpointer: Checkpointer) -> None:
         self._file = file
+        self._checkpointer = checkpointer
         self._wal = file.with_name(file.name + "-wal")
         self._reserve_bytes = options.reserve_mb * MIB
 
-    def allows(self, connection: apsw.Connection, size_bytes: int, wal_bytes: int) -> bool:
-        """Whether a command may add so much content, with so much in the WAL that cannot be written over yet."""
+    def allows(self, connection: apsw.Connection, size_bytes: int) -> bool:
+        """Whether a command may add so much content, with what is in the WAL and cannot be written over yet."""
         if not self._reserve_bytes:
             return True
         free = self._free_bytes()
@@ -38,7 +40,7 @@ class Room:
             return True
         needed = size_bytes + size_bytes // 16 + ROWS_BYTES
         page_size, pages, free_pages = (int(connection.pragma(name)) for name in PRAGMAS)
-        wal_growth = max(0, wal_bytes + needed - _size(self._wal))
+        wal_growth = max(0, self._checkpointer.wal_bytes + needed - _size(self._wal))
         # Some of its pages may be in the WAL only: they lengthen the file at the next checkpoint.
         file_bytes = max(pages * page_size, (pages - free_pages) * page_size + needed)
         file_growth = max(0, file_bytes - _size(self._file))

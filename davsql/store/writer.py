@@ -68,7 +68,7 @@ class Writer:
         self._is_closing = False
         self.counters = WriterCounters()
         self._turn = Turn(Path(connection.filename), is_needed=not options.read_only)
-        self._room = Room(Path(connection.filename), options)
+        self._room = Room(Path(connection.filename), options, checkpointer)
         self.wal = Wal(connection, options, checkpointer, self._room, self.counters)
         self._mark = new_mark()
         self._is_marked = False  # with the first commit, presence.py
@@ -223,12 +223,12 @@ class Writer:
         if not size_bytes:
             return True
         try:
-            if self._room.allows(self._connection, size_bytes, self._checkpointer.wal_bytes):
+            if self._room.allows(self._connection, size_bytes):
                 return True
             if not self._checkpointer.wal_bytes or self._options.leaves_checkpoints:
                 return False
             self.wal.empty()
-            return self._room.allows(self._connection, size_bytes, self._checkpointer.wal_bytes)
+            return self._room.allows(self._connection, size_bytes)
         except StoreBusy:  # somebody reads: the WAL stays as long as it is
             return False
         except (apsw.Error, StoreError):  # the command itself will tell
