@@ -1,7 +1,7 @@
 """Plain counters: changed by whoever does the work, read by whoever asks (metrics, stats, health).
 
-Rule 1: counting takes no lock. A counter has one thread that changes it: the writer's are the writer's, and of those
-        that many threads keep each thread has its own (`PerThread`).
+Rule 1: counting takes no lock. A counter has one thread at a time that changes it: the writer's are changed by who
+        writes, and of those that many threads keep each thread has its own (`PerThread`).
 Rule 2: counters only grow. What is in use is the difference of two; who reads between them may see it one off.
 """
 
@@ -103,7 +103,7 @@ class WriteFailure(NamedTuple):
 
 @dataclass(slots=True)
 class WriterCounters:
-    """Kept by the writer thread; `refused` under the lock of the queue."""
+    """Kept by whoever writes, one thread at a time; `refused` under the lock of the queue."""
 
     commands: int = 0  # taken from the queue
     failed: int = 0  # answered with an error, also with those that a client causes

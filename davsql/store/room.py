@@ -23,7 +23,7 @@ WAL_BYTES_TIGHT = 4 * MIB  # on a disk that is nearly full the WAL starts over t
 
 
 class Room:
-    """How much may still be added. For the writer thread."""
+    """How much may still be added. For whoever writes."""
 
     def __init__(self, file: Path, options: StoreOptions, checkpointer: Checkpointer) -> None:
         self._file = file

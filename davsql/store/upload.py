@@ -228,7 +228,7 @@ class Upload:
         )
 
     def _commit(self, command: Callable[[WriteTx], PutResult], size_bytes: int) -> PutResult:
-        result = self._with_room(lambda: self._writer.submit(command, size_bytes).wait())
+        result = self._with_room(lambda: self._writer.run(command, size_bytes))
         self._end()
         self._tally.stored += 1
         self._tally.stored_bytes += self.size

@@ -1,6 +1,6 @@
 """How long the WAL is after each commit, and what keeps it short.
 
-Threads: the writer's; `bytes` from any.
+Threads: who writes, one at a time; `bytes` from any.
 """
 
 from __future__ import annotations
@@ -51,17 +51,25 @@ class Wal:
         self._counters.is_failing = False
         return apsw.SQLITE_OK
 
+    @property
+    def is_long(self) -> bool:
+        """Whether `keep_short` has something to do."""
+        return self._grown_bytes >= CHECKPOINT_BYTES or self._is_at_limit()
+
     def keep_short(self) -> None:
         """Have the WAL copied beside the writer as it grows; at the limit wait for that, so that it can start over.
 
         Between two commits nobody writes, so PASSIVE can finish if no reader is behind.
         """
-        if self.bytes > self._room.wal_limit(self.bytes, BYTES_LIMIT):
+        if self._is_at_limit():
             self._grown_bytes = 0
             self._checkpoint()
         elif self._grown_bytes >= CHECKPOINT_BYTES:
             self._grown_bytes = 0
             self._checkpointer.run_beside()
+
+    def _is_at_limit(self) -> bool:
+        return self.bytes > self._room.wal_limit(self.bytes, BYTES_LIMIT)
 
     def empty(self) -> None:
         """Copy all of it into the database, and empty it.

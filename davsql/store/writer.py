@@ -1,10 +1,15 @@
 """Command queue and the one connection that may write.
 
+Who finds it idle runs his command himself: to wake a thread and to be woken by it takes a small command a tenth of its
+time. What comes meanwhile waits in the queue, for the writer thread; where many come, it runs all of them.
+
 Rule 1: only this module opens a write transaction.
 Rule 2: a caller gets its answer after COMMIT, never before.
 Rule 3: an error means that nothing of the command is in the file; a command may run twice before it is answered, so it
         changes nothing but the database.
-Threads: `run` and `submit` from any thread; everything else on the writer thread.
+Rule 4: who has set `_is_taken` serves: he uses the connection and takes from the queue, and nobody else does. He runs
+        one batch, his own command in it, and lets go.
+Threads: `run` and `submit` from any thread; everything else as rule 4 says.
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
@@ -55,17 +61,20 @@ _Attempt = Callable[[WriteTx, Pending[Any]], tuple[Any, BaseException | None]]
 
 
 class Writer:
-    """The thread that owns the writing connection."""
+    """The connection that writes, and the thread that serves what waits for it."""
 
     def __init__(self, connection: apsw.Connection, options: StoreOptions, checkpointer: Checkpointer) -> None:
         self._connection = connection
         self._checkpointer = checkpointer
         self._options = options
-        self._queue: SimpleQueue[Pending[Any] | None] = SimpleQueue()  # None: stop after what came before
-        self._gate = threading.Condition()  # guards _is_closing; waited on for a place in the queue
-        self._held: Pending[Any] | None = None  # taken from the queue, for the next batch
-        self._waiting = 0  # callers that wait for a place
+        self._gate = threading.Condition(threading.Lock())  # guards what follows; waited on for a place in the queue
+        self._queue: deque[Pending[Any]] = deque()
+        self._is_taken = False
+        self._is_crowded = False  # the last batch had several commands: the thread makes larger ones
         self._is_closing = False
+        self._waiting = 0  # callers that wait for a place
+        self._is_broken = False
+        self._hints: SimpleQueue[None] = SimpleQueue()  # for the thread: look whether there is something to do
         self.counters = WriterCounters()
         self._turn = Turn(Path(connection.filename), is_needed=not options.read_only)
         self._room = Room(Path(connection.filename), options, checkpointer)
@@ -78,29 +87,30 @@ class Writer:
     @property
     def queue_depth(self) -> int:
         """Commands that wait."""
-        return self._queue.qsize()
+        return len(self._queue)
 
     @property
     def is_alive(self) -> bool:
         """Whether commands are taken; False when the thread has ended, by `close` or by a fault."""
         return self._thread.is_alive()
 
-    def run(self, command: Command[Result]) -> Result:
+    def run(self, command: Command[Result], size_bytes: int = 0) -> Result:
         """Run one command as one transaction and return its result once it is committed.
+
+        Args:
+            size_bytes: content the command carries, so that a batch stays small.
 
         Raises:
             StoreBusy: the queue stayed full for `queue_timeout_s`; the command was not taken.
             StoreError: the command failed; nothing changed.
         """
-        return self.submit(command).wait()
+        return self._serve_or_wait(Pending(command, size_bytes))
 
     def submit(self, command: Command[Result], size_bytes: int = 0) -> Pending[Result]:
-        """Put a command into the queue; the answer comes from `Pending.wait`.
-
-        Args:
-            size_bytes: content the command carries, so that a batch stays small.
-        """
-        return self._put(Pending(command, size_bytes))
+        """As `run`, in the writer thread; the answer comes from `Pending.wait`."""
+        pending = Pending(command, size_bytes)
+        self._put(pending, can_serve=False)
+        return pending
 
     def run_alone(self, statement: Callable[[apsw.Connection], Result]) -> Result:
         """Run what cannot be part of a transaction (VACUUM), between two commits, and return its result.
@@ -109,9 +119,19 @@ class Writer:
             StoreError: it failed.
         """
         pending: Pending[Result] = Pending(no_command, 0, statement)
-        return self._put(pending).wait()
+        return self._serve_or_wait(pending)
 
-    def _put(self, pending: Pending[Result]) -> Pending[Result]:
+    def _serve_or_wait(self, pending: Pending[Result]) -> Result:
+        # Ctrl-C raises KeyboardInterrupt in the main thread, in the middle of anything.
+        if self._put(pending, can_serve=threading.current_thread() is not threading.main_thread()):
+            try:
+                self._serve()
+            finally:
+                self._let_go(is_long=self.wal.is_long)
+        return pending.wait()
+
+    def _put(self, pending: Pending[Any], *, can_serve: bool) -> bool:
+        """Put it into the queue; True when the caller, who can, is to serve now."""
         if self._options.read_only:
             raise StoreReadOnly("this share is read-only")
         with self._gate:
@@ -119,14 +139,19 @@ class Writer:
                 self._wait_for_place()
             if self._is_closing:
                 raise StoreUnavailable("the store is closing")
-            self._queue.put(pending)
-        return pending
+            self._queue.append(pending)
+            if self._is_taken:
+                return False
+            self._is_taken = can_serve = can_serve and not self._is_crowded
+        if not can_serve:
+            self._hints.put(None)
+        return can_serve
 
     def _is_full(self) -> bool:
-        return self._queue.qsize() >= self._options.queue_size and not self._is_closing
+        return len(self._queue) >= self._options.queue_size and not self._is_closing
 
     def _wait_for_place(self) -> None:
-        self._waiting += 1  # before looking again: either the writer sees it, or we see the place it made
+        self._waiting += 1  # before looking again: either who serves sees it, or we see the place he made
         try:
             if not self._gate.wait_for(lambda: not self._is_full(), self._options.queue_timeout_s):
                 self.counters.refused += 1
@@ -137,68 +162,87 @@ class Writer:
     def close(self) -> None:
         """Finish what is queued, then stop and close the connection."""
         with self._gate:
-            if not self._is_closing:
-                self._is_closing = True
-                self._queue.put(None)
-                self._gate.notify_all()
+            self._is_closing = True
+            self._gate.notify_all()
+        self._hints.put(None)
         self._thread.join()
         self._connection.close()
         self._turn.close()
 
-    # --- the writer thread ---------------------------------------------------------------------------------------
-
     def _run(self) -> None:
+        """The writer thread: serves what nobody else does."""
+        try:
+            is_over = False
+            while not is_over:
+                self._hints.get()
+                if self._take():
+                    self.wal.keep_short()  # after what callers have committed
+                    while self._queue:
+                        self._serve()
+                        self.wal.keep_short()
+                    is_over = self._let_go()
+            if not self._is_broken:
+                self._remove_mark()
+        except BaseException as error:  # noqa: BLE001  # whatever it was, callers must not wait for ever
+            self._break(error, [])
+
+    def _take(self) -> bool:
+        with self._gate:
+            is_free, self._is_taken = not self._is_taken, True
+        return is_free
+
+    def _let_go(self, *, is_long: bool = False) -> bool:
+        """Leave the rest to the next one, and what may take long to the thread; True when nothing more will come."""
+        with self._gate:
+            self._is_taken = False
+            is_over = self._is_closing and not self._queue
+            if self._queue or self._is_closing or is_long:
+                self._hints.put(None)
+        return is_over
+
+    # --- whoever serves ------------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        """Run and answer one batch."""
         batch: list[Pending[Any]] = []
         try:
-            while batch := self._next_batch():
-                if batch := self._refuse_without_room(batch):
-                    self._run_batch(batch)
-                self._turn.give()  # already, unless all were refused
-                self.wal.keep_short()
-            self._remove_mark()
+            batch = self._next_batch()
+            if allowed := self._refuse_without_room(batch):
+                self._run_batch(allowed)
         except BaseException as error:  # noqa: BLE001  # whatever it was, callers must not wait for ever
-            _log.critical("the writer stopped; restart davsql", exc_info=error)
-            self._turn.give()
-            self._refuse_all(batch)
+            self._break(error, batch)
+        self._turn.give()  # already, unless all were refused
+        self.counters.began_ns = 0
 
     def _next_batch(self) -> list[Pending[Any]]:
-        """Wait for commands, then for our turn, and take as many as one COMMIT may carry; empty when it is to stop."""
+        """Wait for our turn, and take as many commands as one COMMIT may carry."""
+        self._turn.take(self._options.busy_timeout_s)  # what comes meanwhile goes into the same COMMIT
         queue = self._queue
-        self.counters.began_ns = 0
-        pending, self._held = self._held or queue.get(), None
-        if pending is not None:
-            self._turn.take(self._options.busy_timeout_s)  # what comes meanwhile goes into the same COMMIT
-        batch: list[Pending[Any]] = []
-        size_bytes = 0
-        while pending is not None:
-            if batch and pending.alone is not None:
-                self._held = pending
-                break
-            batch.append(pending)
-            if pending.alone is not None:
-                break
-            size_bytes += pending.size_bytes
-            if len(batch) >= BATCH_COMMANDS or size_bytes >= BATCH_BYTES or queue.empty():
-                break
-            pending = queue.get_nowait()  # nobody else takes from the queue
-        else:
-            if batch:
-                queue.put(None)  # stop after this batch
+        batch = [queue.popleft()]  # nobody else takes from the queue
+        size_bytes = batch[0].size_bytes
+        while (
+            queue
+            and len(batch) < BATCH_COMMANDS
+            and size_bytes < BATCH_BYTES
+            and batch[0].alone is None
+            and queue[0].alone is None
+        ):
+            batch.append(queue.popleft())
+            size_bytes += batch[-1].size_bytes
         if self._waiting:
             with self._gate:
                 self._gate.notify_all()
+        self._is_crowded = len(batch) > 1
         self.counters.take(each.queued_ns for each in batch)
         return batch
 
-    def _refuse_all(self, batch: list[Pending[Any]]) -> None:
+    def _break(self, error: BaseException, batch: list[Pending[Any]]) -> None:
         """The writer is dying: take nothing any more, and answer what was taken and not answered."""
-        if self._held is not None:
-            batch.append(self._held)
+        _log.critical("the writer stopped; restart davsql", exc_info=error)
         with self._gate:
-            self._is_closing = True
-            while not self._queue.empty():
-                if (pending := self._queue.get_nowait()) is not None:
-                    batch.append(pending)
+            self._is_broken = self._is_closing = True
+            batch += self._queue
+            self._queue.clear()
             self._gate.notify_all()
         for pending in batch:
             if not pending.is_answered:

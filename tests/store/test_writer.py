@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import apsw
@@ -247,6 +248,144 @@ def test_commands__see_what_those_before_them_did(rig: Rig) -> None:
     second = rig.writer.submit(lambda tx: int(tx.value("SELECT count(*) FROM meta WHERE key = 'k'")))
     release.set()
     assert (first.wait(), second.wait()) == ("k", 1)
+
+
+# --- callers who serve ------------------------------------------------------------------------------------------------
+
+
+def elsewhere(call: Callable[[], object]) -> Future[object]:
+    """Make a call in another thread than the main one, where callers may serve themselves."""
+    made: Future[object] = Future()
+
+    def work() -> None:
+        try:
+            made.set_result(call())
+        except BaseException as error:  # noqa: BLE001
+            made.set_exception(error)
+
+    threading.Thread(target=work).start()
+    return made
+
+
+def test_run__of_an_idle_writer_is_done_by_the_caller(rig: Rig) -> None:
+    def call() -> bool:
+        return rig.writer.run(lambda _tx: threading.get_ident()) == threading.get_ident()
+
+    for _ in range(3):
+        assert elsewhere(call).result(TIMEOUT_S)
+
+
+def test_run__where_many_come_is_left_to_the_thread(rig: Rig) -> None:
+    release = rig.hold()
+    pendings = [rig.writer.submit(insert(key)) for key in "ab"]
+    release.set()
+    for pending in pendings:
+        pending.wait()
+
+    def call() -> str:
+        return rig.writer.run(lambda _tx: threading.current_thread().name)
+
+    assert elsewhere(call).result(TIMEOUT_S) == "davsql-writer"
+    rig.writer.submit(insert("the last one alone")).wait()
+    deadline = time.monotonic() + TIMEOUT_S
+    while elsewhere(call).result(TIMEOUT_S) == "davsql-writer":  # the thread lets go a moment after its answer
+        assert time.monotonic() < deadline
+
+
+def test_run__in_the_main_thread_cannot_be_interrupted_halfway(rig: Rig) -> None:
+    assert threading.current_thread() is threading.main_thread()
+    assert rig.writer.run(lambda _tx: threading.current_thread().name) == "davsql-writer"
+
+
+def test_run__by_a_caller_serves_one_batch_and_leaves_the_rest_to_the_thread(rig: Rig) -> None:
+    taken, release, held = threading.Event(), threading.Event(), threading.Event()
+
+    def first(_tx: WriteTx) -> str:
+        taken.set()
+        assert release.wait(TIMEOUT_S)
+        return threading.current_thread().name
+
+    def second(_tx: WriteTx) -> str:
+        assert held.wait(TIMEOUT_S)
+        return threading.current_thread().name
+
+    caller = elsewhere(lambda: rig.writer.run(first))
+    assert taken.wait(TIMEOUT_S)
+    others = [elsewhere(rig.writer.submit(second).wait)]
+    others += [elsewhere(lambda: rig.writer.run(second)) for _ in range(3)]
+    others += [elsewhere(rig.writer.submit(insert("k")).wait)]
+    while rig.writer.queue_depth < len(others):
+        time.sleep(0.001)
+    assert not caller.done()
+    release.set()
+    assert caller.result(TIMEOUT_S) != "davsql-writer"  # answered though the others are not
+    held.set()
+    answers = [each.result(TIMEOUT_S) for each in others]
+    assert answers == ["davsql-writer"] * 4 + ["k"]
+    assert rig.committed() == {"k"}
+
+
+def test_run__by_callers_and_in_the_thread_by_turns_loses_nothing(rig: Rig) -> None:
+    def work(thread: int) -> list[str]:
+        keys = []
+        for number in range(40):
+            key = f"{thread}-{number}"
+            pending = rig.writer.submit(insert(f"s{key}")) if number % 3 == 0 else None
+            keys.append(rig.writer.run(insert(key)))
+            if pending is not None:
+                keys.append(pending.wait())
+        return keys
+
+    done = [elsewhere(lambda number=number: work(number)) for number in range(6)]  # type: ignore[misc]
+    keys = [key for each in done for key in each.result(60)]  # type: ignore[attr-defined]
+    assert rig.committed() == set(keys)
+    assert len(keys) == 6 * (40 + 14)
+
+
+def test_run__that_kills_the_writer_in_a_callers_thread_answers_everybody(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    taken, release = threading.Event(), threading.Event()
+
+    def kill(tx: WriteTx) -> None:
+        tx.change(INSERT, ("killed",))
+        taken.set()
+        assert release.wait(TIMEOUT_S)
+        raise SystemExit
+
+    caller = elsewhere(lambda: rig.writer.run(kill))
+    assert taken.wait(TIMEOUT_S)
+    waiting = rig.writer.submit(insert("waiting"))
+    release.set()
+    with pytest.raises(StoreUnavailable):
+        caller.result(TIMEOUT_S)
+    assert isinstance(outcome(waiting), StoreUnavailable)
+    with pytest.raises(StoreUnavailable):
+        rig.writer.run(insert("later"))
+    rig.writer.close()
+    assert not rig.writer.is_alive
+    assert rig.committed() == set()
+    assert "the writer stopped" in caplog.text
+
+
+def test_close__waits_for_a_caller_who_serves(rig: Rig) -> None:
+    taken, release = threading.Event(), threading.Event()
+
+    def command(tx: WriteTx) -> str:
+        taken.set()
+        assert release.wait(TIMEOUT_S)
+        return insert("k")(tx)
+
+    caller = elsewhere(lambda: rig.writer.run(command))
+    assert taken.wait(TIMEOUT_S)
+    queued = rig.writer.submit(insert("queued"))
+    closing = elsewhere(rig.writer.close)
+    time.sleep(0.02)
+    assert not closing.done()
+    release.set()
+    closing.result(TIMEOUT_S)
+    assert (caller.result(TIMEOUT_S), queued.wait()) == ("k", "queued")
+    assert rig.committed() == {"k", "queued"}
 
 
 # --- failures -------------------------------------------------------------------------------------------------------
