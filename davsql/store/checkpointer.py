@@ -49,18 +49,25 @@ class Checkpointer:
                 self._lock.release()
         return self._wal_bytes
 
-    def run_beside(self) -> None:
-        """Begin PASSIVE in a thread of its own, unless one is at it; for the writer, which goes on meanwhile."""
+    def run_beside(self, least_bytes: int) -> None:
+        """Begin PASSIVE in a thread of its own, unless one is at it; for the writer, which goes on meanwhile.
+
+        Args:
+            least_bytes: nothing is done where less is left to copy, since another process has just done it.
+        """
         if self._options.leaves_checkpoints or not self._beside.acquire(blocking=False):
             return
         try:
-            threading.Thread(target=self._run_once, name="davsql-checkpointer", daemon=True).start()
+            threading.Thread(
+                target=self._run_once, args=(least_bytes,), name="davsql-checkpointer", daemon=True
+            ).start()
         except RuntimeError:  # the system has no more threads: at its limit the WAL is dealt with without one
             self._beside.release()
 
-    def _run_once(self) -> None:
+    def _run_once(self, least_bytes: int) -> None:
         try:
-            self.run()
+            if self._left_bytes() >= least_bytes:
+                self.run()
         except StoreBusy:  # another process is at it
             pass
         except StoreError as error:
@@ -68,6 +75,11 @@ class Checkpointer:
                 _log.warning("checkpoint failed: %s", error)
         finally:
             self._beside.release()
+
+    def _left_bytes(self) -> int:
+        """What the WAL holds that is not in the database yet."""
+        pages, copied = self._run(apsw.SQLITE_CHECKPOINT_NOOP)
+        return (pages - copied) * self._page_size
 
     def run(self, *, truncate: bool = False) -> tuple[int, int]:
         """Checkpoint as far as no reader needs the WAL; with `truncate` all of it, and empty it.

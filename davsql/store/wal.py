@@ -42,34 +42,33 @@ class Wal:
         self._grown_bytes = 0  # written since the last checkpoint beside the writer began
         self._tried_bytes = 0  # what it had when emptying it was last tried in vain
         self.bytes = 0  # in it after the last commit
+        self.is_at_limit = False  # after the last commit, until it was tried to have it copied
         connection.set_wal_hook(self._note_commit)
 
     def _note_commit(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
         before, self.bytes = self.bytes, pages * self._page_size
         # A WAL that is not longer than before has started over.
         self._grown_bytes += self.bytes - before if self.bytes > before else self.bytes
+        self.is_at_limit = self.bytes > self._room.wal_limit(self.bytes, BYTES_LIMIT)
         self._counters.is_failing = False
         return apsw.SQLITE_OK
 
     @property
     def is_long(self) -> bool:
         """Whether `keep_short` has something to do."""
-        return self._grown_bytes >= CHECKPOINT_BYTES or self._is_at_limit()
+        return self._grown_bytes >= CHECKPOINT_BYTES or self.is_at_limit
 
     def keep_short(self) -> None:
         """Have the WAL copied beside the writer as it grows; at the limit wait for that, so that it can start over.
 
-        Between two commits nobody writes, so PASSIVE can finish if no reader is behind.
+        At the limit the caller has the turn: nobody writes, so PASSIVE can finish if no reader is behind.
         """
-        if self._is_at_limit():
-            self._grown_bytes = 0
+        if self.is_at_limit:
+            self._grown_bytes, self.is_at_limit = 0, False
             self._checkpoint()
         elif self._grown_bytes >= CHECKPOINT_BYTES:
             self._grown_bytes = 0
-            self._checkpointer.run_beside()
-
-    def _is_at_limit(self) -> bool:
-        return self.bytes > self._room.wal_limit(self.bytes, BYTES_LIMIT)
+            self._checkpointer.run_beside(CHECKPOINT_BYTES)
 
     def empty(self) -> None:
         """Copy all of it into the database, and empty it.
@@ -100,7 +99,7 @@ class Wal:
             except StoreBusy:
                 if time.monotonic() >= deadline:
                     raise
-                time.sleep(0.01)
+                time.sleep(0.001)
             else:
                 return
 

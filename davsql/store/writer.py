@@ -70,6 +70,7 @@ class Writer:
         self._gate = threading.Condition(threading.Lock())  # guards what follows; waited on for a place in the queue
         self._queue: deque[Pending[Any]] = deque()
         self._is_taken = False
+        self._is_left = False  # it is taken for the thread, with our turn: the WAL is at its limit
         self._is_crowded = False  # the last batch had several commands: the thread makes larger ones
         self._is_closing = False
         self._waiting = 0  # callers that wait for a place
@@ -127,7 +128,7 @@ class Writer:
             try:
                 self._serve()
             finally:
-                self._let_go(is_long=self.wal.is_long)
+                self._let_go(is_caller=True)
         return pending.wait()
 
     def _put(self, pending: Pending[Any], *, can_serve: bool) -> bool:
@@ -176,29 +177,34 @@ class Writer:
             while not is_over:
                 self._hints.get()
                 if self._take():
-                    self.wal.keep_short()  # after what callers have committed
+                    self._keep_wal_short()  # after what callers have committed
                     while self._queue:
                         self._serve()
-                        self.wal.keep_short()
+                        self._keep_wal_short()
                     is_over = self._let_go()
             if not self._is_broken:
                 self._remove_mark()
         except BaseException as error:  # noqa: BLE001  # whatever it was, callers must not wait for ever
             self._break(error, [])
+            self._turn.give()
 
     def _take(self) -> bool:
         with self._gate:
-            is_free, self._is_taken = not self._is_taken, True
+            is_free, self._is_taken, self._is_left = self._is_left or not self._is_taken, True, False
         return is_free
 
-    def _let_go(self, *, is_long: bool = False) -> bool:
+    def _let_go(self, *, is_caller: bool = False) -> bool:
         """Leave the rest to the next one, and what may take long to the thread; True when nothing more will come."""
         with self._gate:
-            self._is_taken = False
+            self._is_taken = self._is_left = is_caller and self.wal.is_at_limit
             is_over = self._is_closing and not self._queue
-            if self._queue or self._is_closing or is_long:
+            if self._queue or self._is_closing or (is_caller and self.wal.is_long):
                 self._hints.put(None)
         return is_over
+
+    def _keep_wal_short(self) -> None:
+        self.wal.keep_short()
+        self._turn.give()  # already, unless the WAL was at its limit
 
     # --- whoever serves ------------------------------------------------------------------------------------------
 
@@ -211,7 +217,8 @@ class Writer:
                 self._run_batch(allowed)
         except BaseException as error:  # noqa: BLE001  # whatever it was, callers must not wait for ever
             self._break(error, batch)
-        self._turn.give()  # already, unless all were refused
+        if not self.wal.is_at_limit:
+            self._turn.give()  # already, unless all were refused
         self.counters.began_ns = 0
 
     def _next_batch(self) -> list[Pending[Any]]:
@@ -302,7 +309,8 @@ class Writer:
             for pending in batch:
                 self._run_batch([pending])
             return
-        self._turn.give()  # before the answers: they wake threads, which want to run
+        if not self.wal.is_at_limit:
+            self._turn.give()  # before the answers: they wake threads, which want to run
         for pending, (result, failure) in zip(batch, outcomes, strict=True):
             if failure is not None:
                 self.counters.failed += 1

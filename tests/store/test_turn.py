@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from davsql.store import wal
 from davsql.store.options import StoreOptions
 from davsql.store.store import Store
 from davsql.store.turn import Turn
@@ -56,6 +57,25 @@ def test_write__does_not_fail_because_somebody_keeps_the_turn(tmp_path: Path) ->
     with Store.open(file, StoreOptions(busy_timeout_s=0), create=True) as store, somebody_elses(file):
         mkcol(store, "/c")  # nobody has SQLite's lock
     assert [each.name for each in tmp_path.iterdir()] == ["s.db"]
+
+
+def test_write__others_wait_until_a_long_wal_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, could_write = tmp_path / "s.db", []
+    with Store.open(file, create=True) as store:
+        copy = store._checkpointer.run  # noqa: SLF001
+
+        def look_and_copy() -> tuple[int, int]:
+            look = subprocess.run([sys.executable, "-c", HOLD, str(file)], input=b"", capture_output=True, check=True)
+            could_write.append(look.stdout.strip() == b"True")
+            return copy()
+
+        monkeypatch.setattr(store._checkpointer, "run", look_and_copy)  # noqa: SLF001
+        monkeypatch.setattr(wal, "BYTES_LIMIT", 100_000)
+        put(store, "/f", b"f" * 200_000)
+        mkcol(store, "/c")  # comes after it
+        assert could_write == [False]
+        with somebody_elses(file):
+            assert store._writer.wal.bytes < 100_000  # noqa: SLF001  # it started over
 
 
 def test_write__works_where_there_can_be_no_turns(tmp_path: Path) -> None:

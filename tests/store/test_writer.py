@@ -696,6 +696,21 @@ def test_wal__is_copied_beside_the_writer_each_time_it_has_grown(rig: Rig, monke
     assert not began.acquire(blocking=False)
 
 
+def test_wal__that_another_process_has_copied_is_not_copied_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.writer.run(insert("k" * 150_000))
+    runs: list[None] = []
+    monkeypatch.setattr(rig.checkpointer, "run", lambda: runs.append(None))
+    for left, expected in ((True, 1), (False, 1)):
+        if not left:
+            other = apsw.Connection(str(rig.file))
+            other.execute("SELECT * FROM meta").fetchall()  # without it SQLite does not look
+            assert other.wal_checkpoint() > (0, 0)
+        rig.checkpointer.run_beside(100_000)
+        assert rig.checkpointer._beside.acquire(timeout=TIMEOUT_S)  # noqa: SLF001  # the thread has ended
+        rig.checkpointer._beside.release()  # noqa: SLF001
+        assert len(runs) == expected
+
+
 def test_wal__grows_on_when_no_thread_can_be_had(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wal, "CHECKPOINT_BYTES", 100_000)
 
