@@ -28,6 +28,7 @@ from davsql.paths import encoded_name
 from davsql.server.addresses import is_loopback, reason_of, url_of
 from davsql.server.admin import OneProcess
 from davsql.server.listening import IS_SPREAD, bind
+from davsql.server.memory import share_one_heap
 from davsql.server.options import TlsMode
 from davsql.server.run import run
 from davsql.server.workers import Supervisor
@@ -88,6 +89,7 @@ def serve(
         audit = audit_place(configuration.audit, account_file, config)
         return _site(configuration, shares, account_file, audit, listening)
 
+    share_one_heap()
     site = read()
     set_up_logging(site.configuration.log)
     if site.workers == 1:

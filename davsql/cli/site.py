@@ -31,9 +31,11 @@ from davsql.maintenance.thread import Maintenance
 from davsql.server.access_log import AccessLog
 from davsql.server.admin import OneProcess
 from davsql.server.http import HttpServer
+from davsql.server.memory import releasing_memory
 from davsql.server.run import run_worker
 from davsql.server.team import Team, answer_for
 from davsql.server.tls import Tls
+from davsql.store.caches import release_caches
 from davsql.store.pins import GRACE_S_MIN
 from davsql.store.store import Store
 
@@ -112,6 +114,7 @@ class Site:
 
     def open(self, stack: ExitStack) -> Watched:
         """All stores, looked after by this process; `stack` ends maintenance, then the stores, then replicas."""
+        stack.enter_context(releasing_memory(release_caches))
         stores: dict[str, Store] = {}
         replicas: dict[str, Callable[[], ReplicaStatus]] = {}
         for share in self.shares:
@@ -161,6 +164,7 @@ class Site:
     def work(self, listener: socket.socket, link: Link) -> None:
         """Serve requests until the link says stop."""
         with ExitStack() as stack:
+            stack.enter_context(releasing_memory(release_caches))
             stores = {
                 share.mount: stack.enter_context(open_share_of_worker(share, self.configuration))
                 for share in self.shares

@@ -12,7 +12,6 @@ from davsql.store.options import StoreOptions
 
 BUSY_TIMEOUT_S = 30  # below, the lock of a backup or of another process reaches users as an error
 QUEUE_SIZE_MAX = 10_000  # beyond, a client has gone long before its turn comes
-CONNECTIONS_OF_A_STORE = 2  # besides the readers: writer and checkpointer
 DESCRIPTORS_MIN = 512
 
 
@@ -53,15 +52,15 @@ def _readers(store: StoreOptions) -> Finding:
 
 
 def _cache(store: StoreOptions) -> Finding:
-    wanted = (store.readers + CONNECTIONS_OF_A_STORE) * store.cache_mb * 1_000_000
+    wanted = store.cache_mb * 1_000_000
     memory = memory_bytes()
-    found = f"up to {human_bytes(wanted)} of page cache"
+    found = f"up to {human_bytes(wanted)} of page cache in each process"
     if memory is None:
         return passed("memory", found)
     found += f", {human_bytes(memory)} of memory"
     if wanted <= memory / 2:
         return passed("memory", found)
-    return warned("memory", found, "set store.cache_mb or store.readers lower")
+    return warned("memory", found, "set store.cache_mb lower")
 
 
 def _mmap(store: StoreOptions) -> Finding:

@@ -20,7 +20,7 @@ class StoreOptions:
     """
 
     durability: Durability = "full"
-    cache_mb: int = 64  # page cache of each connection, at most (cache_size)
+    cache_mb: int = 32  # page caches of all connections of a process together, at most (caches.py)
     mmap_mb: int = 0  # memory-mapped I/O of readers (mmap_size)
     readers: int = field(default_factory=lambda: 2 * (os.cpu_count() or 1))
     queue_size: int = 1000  # commands that may wait for the writer

@@ -48,6 +48,7 @@ from davsql.store import (
     writer,
 )
 from davsql.store.assembly import Assembly
+from davsql.store.caches import limit_caches
 from davsql.store.checkpointer import Checkpointer
 from davsql.store.checksums import keep_checksums
 from davsql.store.connection import Role, is_plain, open_connection, open_copy, require_file
@@ -83,6 +84,7 @@ class Store:
         self.unclosed = unclosed  # marks (presence.py) of those who wrote to it last and did not close it
         self.options = options
         self.upload_tallies = PerThread(UploadTally)
+        limit_caches(options.cache_mb)
         self._readers = readers.Readers(file, options)
         self._checkpointer = Checkpointer(file, options)
         self._writer = writer.Writer(connection, options, self._checkpointer)
