@@ -21,6 +21,14 @@ AHEAD_NS = 23 * 3600 * 10**9  # GC ends pins that nobody touched for an hour
 PAGE_PARTS = 1000
 
 
+class PartPlace(NamedTuple):
+    """Where a part goes."""
+
+    top: Inode  # the collection of the parts
+    known: Node | None  # the part that is there already
+    room: int | None  # how many bytes it may have; None: any number
+
+
 class Assembly(NamedTuple):
     """A file that comes in parts, by the name that its client gave to it."""
 
@@ -66,8 +74,7 @@ def begin(tx: WriteTx, assembly: Assembly, guard: Guard) -> None:
     Raises:
         AlreadyExists; NotAllowed: who asks may write nowhere.
     """
-    if not guard.access.may_anywhere(Right.WRITE):
-        raise NotAllowed("nothing may be written here")
+    _require_right(guard)
     if find(tx, assembly) is not None:
         raise AlreadyExists(f"there is an upload {assembly.name} already")
     top = Inode(tx.insert(INSERT_ASSEMBLY, {"key": assembly.key, "now": tx.now, "owner": assembly.owner}))
@@ -81,31 +88,28 @@ FROM entries WHERE parent_inode = :top AND key = :key
 """
 
 
-def require_part(tx: ReadTx, assembly: Assembly, name: str, size: int, guard: Guard) -> tuple[Inode, Node | None]:
+def require_part(tx: ReadTx, assembly: Assembly, name: str, size: int, guard: Guard) -> PartPlace:
     """Everything that must hold for `put_part`; also asked before a body is read.
 
-    Returns:
-        The collection of the parts, and the part that is there already.
-
     Raises:
-        ParentMissing, QuotaExceeded.
+        NotAllowed, ParentMissing, QuotaExceeded.
     """
+    _require_right(guard)
     top = find(tx, assembly)
     if top is None:
         raise ParentMissing(f"there is no upload {assembly.name}")
     row = tx.row(FIND_PART, {"top": top, "key": name})
     known = None if row is None else Node._make(row)
-    quota.require_room(tx, guard, known, size)
-    return top, known
+    return PartPlace(top, known, quota.require_room(tx, guard, known, size))
 
 
-def put_part(tx: WriteTx, target: tuple[Inode, Node | None], name: str, content: Content, owner: str) -> Node:
+def put_part(tx: WriteTx, place: PartPlace, name: str, content: Content, owner: str) -> Node:
     """Store a part, in the place of one that came before it.
 
     Args:
-        target: what `require_part` returned in this transaction.
+        place: what `require_part` returned in this transaction.
     """
-    top, known = target
+    top, known, _ = place
     tx.change(TOUCH_AHEAD, {"until": tx.now + AHEAD_NS, "inode": top})
     if known is not None:
         return nodes.replace_content(tx, known, content, Stamp(owner))
@@ -142,10 +146,17 @@ def end(tx: WriteTx, top: Inode) -> None:
     tx.change(DELETE_ASSEMBLY, (top,))
 
 
-def drop(tx: WriteTx, assembly: Assembly) -> None:
+def drop(tx: WriteTx, assembly: Assembly, guard: Guard) -> None:
     """Give an upload up.
 
     Raises:
-        NotFound.
+        NotAllowed, NotFound.
     """
+    _require_right(guard)
     end(tx, require(tx, assembly))
+
+
+def _require_right(guard: Guard) -> None:
+    """An upload is its user's, whose tokens may be for less than he may do."""
+    if not guard.access.may_anywhere(Right.WRITE):
+        raise NotAllowed("nothing may be written here")

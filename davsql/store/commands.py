@@ -93,9 +93,9 @@ def put_part(upload: Assembly, name: str, incoming: Incoming, guard: Guard, tx: 
     Raises:
         As `assembly.require_part`.
     """
-    target = assembly.require_part(tx, upload, name, incoming.size, guard)
-    node = assembly.put_part(tx, target, name, incoming.store(tx), guard.principal)
-    return PutResult(node, created=target[1] is None)
+    place = assembly.require_part(tx, upload, name, incoming.size, guard)
+    node = assembly.put_part(tx, place, name, incoming.store(tx), guard.principal)
+    return PutResult(node, created=place.known is None)
 
 
 def make_collection(

@@ -211,14 +211,14 @@ class Store:
 
         return self._with_room(check)
 
-    def check_part(self, upload: Assembly, name: str, guard: Guard, size: int) -> None:
-        """Raise now what `Upload.commit_part` would raise."""
+    def check_part(self, upload: Assembly, name: str, guard: Guard, size: int) -> int | None:
+        """Raise now what `Upload.commit_part` would raise; as `check_put`, for a part."""
 
-        def check() -> None:
+        def check() -> int | None:
             with self._readers.snapshot() as tx:
-                assembly.require_part(tx, upload, name, size, guard)
+                return assembly.require_part(tx, upload, name, size, guard).room
 
-        self._with_room(check)
+        return self._with_room(check)
 
     def parts(self, upload: Assembly) -> tuple[Inode, list[Node]]:
         """See assembly.parts."""
@@ -239,9 +239,9 @@ class Store:
         """See assembly.begin."""
         self.write(partial(assembly.begin, assembly=upload, guard=guard))
 
-    def drop_assembly(self, upload: Assembly) -> None:
+    def drop_assembly(self, upload: Assembly, guard: Guard) -> None:
         """See assembly.drop."""
-        self.write(partial(assembly.drop, assembly=upload))
+        self.write(partial(assembly.drop, assembly=upload, guard=guard))
 
     def _with_room(self, attempt: Callable[[], Result]) -> Result:
         """What `attempt` returns; where a quota is in its way, once more when what is deleted already is taken apart.

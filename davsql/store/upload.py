@@ -220,7 +220,7 @@ class Upload:
         """Store the bytes as a part of a file that comes in parts.
 
         Raises:
-            ParentMissing, QuotaExceeded; StoreError.
+            NotAllowed, ParentMissing, QuotaExceeded; StoreError.
         """
         store_content, size_bytes = self._finish(None)
         return self._commit(

@@ -183,6 +183,15 @@ def test_parts__count_once_against_the_quota(store: Store) -> None:
     assert read(store, "/a") == LARGE
 
 
+def test_part__of_unknown_length_ends_where_the_quota_does(store: Store) -> None:
+    parts = (bytes([number]) * CHUNK_BYTES for number in range(24))
+    with serving_shares({"/": store}, dav=OPTIONS, quotas={"/": ShareQuotas(Limit(size_bytes=CHUNK_BYTES))}) as server:
+        assert server.request("MKCOL", UPLOADS + "/u1").status == 201
+        assert server.request("PUT", UPLOADS + "/u1/1", parts).status == 507
+    with store.read() as tx:
+        assert tx.value("SELECT coalesce(sum(size), 0) FROM chunks") < 12 * CHUNK_BYTES
+
+
 def test_upload__is_kept_a_day_without_parts(cloud: LiveServer, store: Store) -> None:
     send_parts(cloud, LARGE, CHUNK_BYTES)
     age = "UPDATE pins SET touched_at = touched_at - ?"
@@ -234,5 +243,17 @@ def test_uploads__of_one_name_are_each_users_own(store: Store) -> None:
     with pytest.raises(NotFound):
         store.parts(bob)
     store.begin_assembly(bob, NO_GUARD)
+
+
+def test_upload__is_not_touched_by_who_may_only_read(store: Store) -> None:
+    ann, reader = Assembly("ann", "u1"), Guard(access=Access({(): Right.READ}))
     with pytest.raises(NotAllowed):
-        store.begin_assembly(Assembly("eve", "u1"), Guard(access=Access({(): Right.READ})))
+        store.begin_assembly(ann, reader)
+    store.begin_assembly(ann, NO_GUARD)
+    with pytest.raises(NotAllowed):
+        store.check_part(ann, "1", reader, 0)
+    with store.upload() as upload, pytest.raises(NotAllowed):
+        upload.commit_part(ann, "1", reader)
+    with pytest.raises(NotAllowed):
+        store.drop_assembly(ann, reader)
+    assert store.parts(ann)[1] == []

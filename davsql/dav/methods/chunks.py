@@ -45,7 +45,7 @@ def handle(request: Request, files: Share) -> Response:
         if request.method == "MKCOL":
             request.store.begin_assembly(assembly, request.guard)
             return Response(201)
-        request.store.drop_assembly(assembly)
+        request.store.drop_assembly(assembly, request.guard)
         return Response(204)
     if len(names) == 2 and request.method in ("PUT", "MOVE"):
         assembly = Assembly(request.principal.name or "", names[0])
@@ -65,9 +65,9 @@ def _put(request: Request, assembly: Assembly, name: str) -> Response:
     guard, verification, limit = request.guard, verification_of(request), size_limit(request)
     if expected is not None and expected > limit:
         raise FileTooLarge(f"{expected} bytes")
-    request.store.check_part(assembly, name, guard, expected or 0)
+    room = request.store.check_part(assembly, name, guard, expected or 0)
     with request.store.upload() as upload:
-        receive(upload, verification.passing(body_blocks(request, content_length)), limit, None)
+        receive(upload, verification.passing(body_blocks(request, content_length)), limit, room)
         if expected is not None and upload.size != expected:
             raise IncompleteBody(f"{upload.size} bytes came, {expected} were announced")
         verification.require()
