@@ -166,7 +166,7 @@ def write_private(file: Path, content: bytes, *, may_replace: bool) -> None:
                 own_as(part, file)
             part.replace(file)
         else:
-            file.hardlink_to(part)  # unlike a rename, this never replaces anything
+            _name_first(part, file)
         _sync_folder(file.parent)
     except FileExistsError:
         raise BadKey(f"{file} exists already, and a key is never overwritten; choose another name") from None
@@ -175,6 +175,18 @@ def write_private(file: Path, content: bytes, *, may_replace: bool) -> None:
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def _name_first(part: Path, file: Path) -> None:
+    """Give a file a name that nothing has; FileExistsError."""
+    try:
+        file.hardlink_to(part)  # unlike a rename, this never replaces anything
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links, as on many a stick
+        if os.path.lexists(file):
+            raise FileExistsError(file) from None
+        part.rename(file)
 
 
 def own_as(file: Path, model: Path) -> None:

@@ -27,7 +27,7 @@ import apsw
 
 from davsql.errors import AlreadyExists, Cancelled, NotFound, StoreDamaged, StoreFull, StoreUnavailable
 from davsql.keys.envelope import DataKey
-from davsql.store.cipher import header_of, uri_of
+from davsql.store.cipher import header_of, unsaid, uri_of
 from davsql.store.connection import (
     Role,
     create_copy,
@@ -276,7 +276,8 @@ def _rewrite(source: apsw.Connection, part: Path, options: StoreOptions, how: Co
     source.pragma("query_only", 0)  # which would keep it from writing to the copy too
     source.set_progress_handler(look, _REWRITE_STEPS)
     try:
-        source.execute(REWRITE, (uri_of(part, options.key),))
+        with unsaid(part):
+            source.execute(REWRITE, (uri_of(part, options.key),))
         if how.is_cancelled():
             raise Cancelled("the copy was stopped before its end")
     except apsw.InterruptError:

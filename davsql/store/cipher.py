@@ -4,10 +4,13 @@ Rule 1: a connection gets its cipher, then its key, before anything is read; wha
         reading the first page (https://utelle.github.io/SQLite3MultipleCiphers/docs/configuration/config_sql_pragmas/).
 Rule 2: no key, no encryption: SQLite would make a plain file without a word. So a key is always of full length here,
         and whoever has made a file looks at its first bytes.
+Rule 3: no message has a key in it. SQLite's own have, where it cannot open a file that is named with one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -40,12 +43,27 @@ def apply_key(connection: apsw.Connection, key: DataKey | None) -> None:
 
 
 def uri_of(file: Path, key: DataKey | None) -> str:
-    """The name of a file for VACUUM INTO, with the key that it is to have."""
+    """The name of a file for VACUUM INTO and ATTACH, with its key; only inside `unsaid`."""
     uri = file.absolute().as_uri()
     if key is None:
         return f"{uri}?key="  # else it would have the key of its source
     settings = f"cipher={key.envelope.cipher}&legacy={SQLCIPHER_VERSION}&legacy_page_size={key.envelope.page_size}"
     return f"{uri}?{settings}&key={quote(key.raw)}"
+
+
+@contextmanager
+def unsaid(file: Path) -> Iterator[None]:
+    """For a statement that names `file` as `uri_of` does (rule 3).
+
+    Raises:
+        StoreUnavailable: it cannot be opened, in words without its key.
+    """
+    try:
+        yield
+    except apsw.Error as error:
+        if "key=" not in str(error):
+            raise
+        raise StoreUnavailable(f"{file} cannot be opened; look at its permissions and folder") from None
 
 
 def first_bytes(file: Path) -> bytes:

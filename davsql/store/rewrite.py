@@ -21,7 +21,7 @@ import apsw.ext
 from davsql.errors import Cancelled, StoreDamaged, StoreError
 from davsql.keys.envelope import DataKey
 from davsql.store.backup import CACHE_MB, CopyOptions, Snapshot, require_space, snapshot_of
-from davsql.store.cipher import first_bytes, header_of, uri_of
+from davsql.store.cipher import first_bytes, header_of, unsaid, uri_of
 from davsql.store.connection import create_rewritten, open_frozen, open_rewritten
 from davsql.store.exclusion import leftovers
 from davsql.store.options import StoreOptions
@@ -60,7 +60,8 @@ def rewrite(source: Path, part: Path, options: StoreOptions, key: DataKey | None
     connection = _open_part(source, part, options, replace(options, key=key))
     try:
         with translated():
-            connection.execute(ATTACH, (f"{uri_of(source, options.key)}&mode=ro&immutable=1",))
+            with unsaid(source):
+                connection.execute(ATTACH, (f"{uri_of(source, options.key)}&mode=ro&immutable=1",))
             reused_bytes = _forget_others(connection)
             require_space(part.parent, connection, source.stat().st_size - part.stat().st_size, options)
             _copy(connection, reused_bytes, how)

@@ -11,22 +11,24 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections import Counter
 from pathlib import Path
 
 import apsw
 import pytest
 
-from davsql.errors import Cancelled, NotAStore, StoreBusy, StoreDamaged, StoreError, StoreUnavailable
+from davsql.errors import BadKey, Cancelled, NotAStore, StoreBusy, StoreDamaged, StoreError, StoreUnavailable
 from davsql.keys.envelope import DataKey, new_data_key, unlock
 from davsql.keys.file import adopt, keys_file, read_envelopes, write_envelopes, write_private
 from davsql.keys.secret import GivenKey, new_key_text
 from davsql.maintenance.backup import remove_superseded
 from davsql.maintenance.gc import collect_garbage
 from davsql.maintenance.retention import Retention
+from davsql.store import backup, rewrite
 from davsql.store.backup import CopyOptions, Rekey, back_up
 from davsql.store.check import check
-from davsql.store.cipher import PLAIN_HEADER, first_bytes
+from davsql.store.cipher import PLAIN_HEADER, first_bytes, uri_of
 from davsql.store.connection import APPLICATION_ID, Role, open_connection
 from davsql.store.convert import begun_key, convert, part_of
 from davsql.store.options import StoreOptions
@@ -542,6 +544,37 @@ def test_convert__store_of_an_older_davsql(tmp_path: Path) -> None:
     expected, key = contents(migrated, StoreOptions()), new_key(4096)
     convert(old, StoreOptions(), key)
     assert contents(old, StoreOptions(key=key)) == expected
+
+
+@pytest.mark.parametrize("change", ["decrypt", "backup"])
+def test_errors__do_not_tell_a_key_that_was_in_the_name_of_a_file(
+    file: Path, options: StoreOptions, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    monkeypatch.setattr(rewrite, "uri_of", lambda each, key: uri_of(each / "nowhere", key))
+    monkeypatch.setattr(backup, "uri_of", lambda each, key: uri_of(each / "nowhere", key))
+    key = options.key
+    assert key is not None
+    with pytest.raises(StoreUnavailable) as failure:
+        if change == "decrypt":
+            convert(file, options, None)
+        else:
+            back_up(file, file.with_name("b"), options, CopyOptions(rekey=Rekey(key)))
+    told = "".join(traceback.format_exception(failure.value))
+    assert key.secret.reveal().hex() not in told
+    assert "cannot be opened" in str(failure.value)
+
+
+def test_write_private__without_hard_links_never_replaces_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    write_private(tmp_path / "a.key", b"first", may_replace=False)
+    with pytest.raises(BadKey, match="exists already"):
+        write_private(tmp_path / "a.key", b"second", may_replace=False)
+    assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == {"a.key": b"first"}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="kill -9")
