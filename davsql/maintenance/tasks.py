@@ -132,6 +132,7 @@ class IncrementalVacuum(Task):
 
     keep_bytes: int
     name = "incremental_vacuum"
+    slice_s = 60.0
 
     def is_due(self, store: Store, last: TaskRecord | None) -> bool:
         del last

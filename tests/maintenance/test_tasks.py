@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
@@ -241,6 +243,18 @@ def test_incremental_vacuum__works_in_short_steps_and_stops_between_them(
     tasks.IncrementalVacuum(0).run(store, never)
     with store.read() as tx:
         assert space.pages(tx).free_count == 0
+
+
+def test_incremental_vacuum__lets_other_tasks_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(store, "/big", different_chunks(4))
+    store.delete(at("/big"))
+    collect_garbage(store, grace_s=-1, upload_expiry_s=0)
+    seconds = itertools.count(0.0, 10.0)
+    monkeypatch.setattr(thread, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    monkeypatch.setattr(tasks, "VACUUM_STEP_PAGES", 1)
+    thread.Maintenance(store)._run_if_due(tasks.IncrementalVacuum(0))  # noqa: SLF001  # one round, without threads
+    with store.read() as tx:
+        assert space.pages(tx).free_count > 0
 
 
 def test_full_vacuum__is_due_in_its_window_when_a_quarter_is_free(store: Store) -> None:
