@@ -72,6 +72,16 @@ def test_page__takes_a_copied_folder_back_if_it_is_unchanged(home: Page, server:
     assert more.status == (201 if is_changed else 409)
 
 
+def test_page__makes_nothing_of_a_folder_that_is_gone_when_it_is_taken_back(home: Page, server: LiveServer) -> None:
+    press(home, "New folder")
+    home.keyboard.press("Enter")
+    said(home, "“New folder” was made.")
+    assert server.request("DELETE", "/New%20folder/").status == 204
+    press(home, "Undo")
+    said(home, "It is not there any more.")
+    assert content(server, "/New%20folder") is None
+
+
 def test_page__takes_a_new_folder_back(home: Page, server: LiveServer) -> None:
     press(home, "New folder")
     home.keyboard.press("Enter")
