@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NEXT_REQUEST_WAIT_S = 0.004  # a client that is at work sends its next request within this
+SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS", "PROPFIND", "REPORT"))  # RFC 9110 9.2.1: they wait for no commit
+PROMPT_NS = 2_000_000  # an answer that takes longer waits for a disk, say: the next one is not to keep others waiting
 REQUESTS_IN_A_ROW = 8  # of one connection, while others wait for a thread: changing is dear
 
 
@@ -40,8 +42,10 @@ class Connection(HTTPConnection):
         del makefile  # cheroot's buffered files; a wire takes their place
         self._options = server.options
         self._wire = Wire(sock, server.options) if server.tls is None else server.tls.wire(sock, server.options)
+        self._wire.before_wait = server.requests.round.leave
         super().__init__(server, sock, lambda _sock, mode, _size: self._wire if mode == "rb" else None)
         self.is_new = True  # accepted, and never given to a thread
+        self.is_at_work = False  # the next request may come soon, and need not have a thread that waits for it
         self._server = server
         self._reader: HeadReader | None = None  # of a head that is not complete
         self._deadline = time.monotonic() + server.options.header_timeout_s
@@ -66,6 +70,7 @@ class Connection(HTTPConnection):
         if self._reader is not None and time.monotonic() > self._deadline:
             self._wire.try_send(error_answer("408 Request Timeout", "the request head did not come in time"))
             self._count("", "408")
+        self._server.requests.round.forget(self)
         if self._wire.is_interrupted:
             self._wire.reset()  # what was sent of an answer must not look whole
         self._wire.close()
@@ -127,6 +132,9 @@ class Connection(HTTPConnection):
             self.requests_seen += 1
             if not self._answer(head):
                 return False
+            if self.is_at_work and not self._wire.has_data():
+                return self._may_wait()
+            self.is_at_work = False
             if served >= REQUESTS_IN_A_ROW and self._server.requests.qsize:
                 break
         return self._may_wait()
@@ -148,7 +156,7 @@ class Connection(HTTPConnection):
         while True:
             data = wire.take_buffered(RECEIVE_BYTES) if wire.has_data() else None
             if data is None:
-                data = wire.receive(RECEIVE_BYTES, NEXT_REQUEST_WAIT_S)
+                data = wire.receive(RECEIVE_BYTES, 0.0 if self.is_at_work else NEXT_REQUEST_WAIT_S)
             if data is None and not self.requests_seen and time.monotonic() > self._deadline:
                 data = b""  # a handshake that drips
             if data is None:
@@ -172,6 +180,7 @@ class Connection(HTTPConnection):
 
     def _note_partial_head(self, reader: HeadReader) -> None:
         now = time.monotonic()
+        self.is_at_work = False
         if self._reader is None:
             self._reader = reader
             self._deadline = now + self._options.header_timeout_s
@@ -182,6 +191,8 @@ class Connection(HTTPConnection):
     def _answer(self, head: RequestHead) -> bool:
         """Let the application answer; True when another request may follow."""
         options, wire = self._options, self._wire
+        if head.method not in SAFE_METHODS:
+            wire.before_wait()
         requestid.begin()
         body = open_body(head, wire, options)
         response = Response(head, body, wire, options)
@@ -198,6 +209,7 @@ class Connection(HTTPConnection):
             tally.ended += 1
             tally.cut += response.is_cut
             took_ns = time.monotonic_ns() - began_ns
+            self.is_at_work = head.method in SAFE_METHODS and took_ns < PROMPT_NS
             tally.request_ns.add(took_ns)
             if self._server.access_log is not None:
                 self._server.access_log.add(head, environ, response, self._wire.sent_bytes, took_ns)

@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from cheroot.server import HTTPServer
@@ -116,6 +117,7 @@ class HttpServer(HTTPServer):
                 self.tls.stop()
             for connection in tuple(self.connections_open):
                 connection.close()
+            self.requests.round.close()
 
     def hurry(self) -> None:
         """Make a `stop()` that is under way, or to come, cut running requests at once."""
@@ -142,9 +144,23 @@ class HttpServer(HTTPServer):
             super().process_conn(conn)
 
     def put_conn(self, conn: Connection) -> None:
-        """Give a connection to the selector; while the server stops, that may be closed already."""
+        """Wait for what a connection sends next; while the server stops, it may be closed already."""
+        if self.ready and conn.is_at_work:
+            self._put(conn, self.requests.round.add)
+        else:
+            self.requests.round.forget(conn)
+            self._put(conn, super().put_conn)
+
+    def put_idle(self, conn: Connection) -> None:
+        """Give a connection whose client is not at work to the selector."""
+        if self.can_add_keepalive_connection:
+            self._put(conn, super().put_conn)
+        else:
+            conn.close()
+
+    def _put(self, conn: Connection, put: Callable[[Connection], object]) -> None:
         try:
-            super().put_conn(conn)
+            put(conn)
         except (OSError, ValueError, KeyError, AttributeError, RuntimeError):
             if self.ready:
                 log.exception("a connection could not be put back")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cheroot.workers.threadpool import _SHUTDOWNREQUEST, ThreadPool, WorkerThread  # type: ignore[attr-defined]
 
 from davsql.server.connection import as_connection
+from davsql.server.round import SLOW_S, Round
 
 if TYPE_CHECKING:
     from davsql.server.http import HttpServer
@@ -21,6 +22,8 @@ LOOK_INTERVAL_S = 0.2  # a connection that waits longer than this for a thread g
 GROW_STEP = 32
 SHRINK_AFTER_LOOKS = 300
 INTERRUPTED_TIMEOUT_S = 5.0  # for threads whose connections were cut; they have nothing to wait for any more
+
+_CALL = object()  # in the queue: somebody has to go round
 
 
 class WorkerPool(ThreadPool):
@@ -39,8 +42,10 @@ class WorkerPool(ThreadPool):
             accepted_queue_size=max(options.queue_size, options.threads_max, options.threads),
             accepted_queue_timeout=0,
         )
+        self.round = Round(self._call, server.put_idle)
+        self._has_called = False  # for a thread that goes round, which has not come yet
         self._take = self.get
-        self.get = self._get_counted
+        self.get = self._next
         self._taken = 0
         self._stopping = threading.Event()
         self._hurry = threading.Event()
@@ -60,6 +65,7 @@ class WorkerPool(ThreadPool):
         self._stopping.set()
         if self._keeper.is_alive():
             self._keeper.join()
+        self.round.look()  # afterwards nobody is within `_call` any more
         self._close_waiting()
         threads = [thread for thread in self._threads if thread is not threading.current_thread()]
         self._threads.clear()
@@ -108,15 +114,50 @@ class WorkerPool(ThreadPool):
         worker.start()
         return worker
 
-    def _get_counted(self) -> object:
-        item = self._take()
+    def _next(self) -> object:
+        """What a thread is to serve next."""
+        while True:
+            item = self.round.next(self._waiting) or self._counted(self._take())
+            if item is _SHUTDOWNREQUEST:
+                self.round.leave()
+            if item is not _CALL:
+                return item
+
+    def _waiting(self) -> object | None:
+        if not self.qsize:
+            return None
+        try:
+            return self._counted(self._queue.get_nowait())
+        except queue.Empty:  # another thread was faster
+            return None
+
+    def _counted(self, item: object) -> object:
         self._taken += 1  # threads may lose a count to each other; it only has to show movement
+        if item is _CALL:
+            self._has_called = False
         return item
 
+    def _call(self) -> None:
+        """Wake a thread that has nothing to do, so that it looks whether anybody goes round; others come anyway."""
+        has_idle = any(thread.conn is None for thread in self._threads)
+        if has_idle and not self._has_called and not self._stopping.is_set():
+            self._has_called = True
+            try:
+                self._queue.put_nowait(_CALL)
+            except queue.Full:
+                self._has_called = False
+
     def _keep(self) -> None:
-        """Grow while connections wait although time passes, shrink after a quiet minute."""
+        """Take the round from slow threads, grow while connections wait although time passes, shrink after a quiet
+        minute.
+        """
         waiting_before, taken_before, quiet_looks = 0, 0, 0
-        while not self._stopping.wait(LOOK_INTERVAL_S):
+        look_at = 0.0
+        while not self._stopping.wait(LOOK_INTERVAL_S if self.round.is_empty else SLOW_S):
+            self.round.look()
+            if time.monotonic() < look_at:
+                continue
+            look_at = time.monotonic() + LOOK_INTERVAL_S
             waiting, taken = self.qsize, self._taken
             if waiting and taken - taken_before < waiting_before:
                 self.grow(min(GROW_STEP, waiting))

@@ -107,6 +107,8 @@ class Response:
             for chunk in chunks:
                 if chunk:
                     self._send_chunk(chunk)
+                    if self._left != 0:
+                        self._wire.before_wait()  # there may be much more
                 if self.is_started and (not self._has_body or self._is_overlong):
                     break  # HEAD, 204, 304, or more than Content-Length: whatever follows is not sent
         if not self.is_started:

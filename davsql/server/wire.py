@@ -10,6 +10,7 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from davsql.server.options import ServerOptions
@@ -21,6 +22,11 @@ LINGER_DRAIN_BYTES = 64 * 1024 * 1024  # what a closing connection reads away at
 SEND_SLICE_S = 5.0  # between two looks at a client that takes its answer slowly
 
 HAS_KERNEL_TIMEOUTS = sys.platform == "linux"
+NO_WAIT = socket.MSG_DONTWAIT if HAS_KERNEL_TIMEOUTS else 0  # elsewhere the socket itself has the timeout
+
+
+def _nothing() -> None:
+    """What a wire does before it waits, where nobody says otherwise."""
 
 
 class ClientGoneError(ConnectionError):
@@ -42,6 +48,7 @@ class Wire:
         self.is_interrupted = False
         self.variables: dict[str, str] = {}  # what the connection adds to the environ of its requests
         self.is_answer_ended_by_close = False  # HTTP/1.0: a FIN would make a part of the answer look whole
+        self.before_wait: Callable[[], object] = _nothing  # called before the thread may have to wait for the client
         if HAS_KERNEL_TIMEOUTS:
             sock.settimeout(None)
             self._set_kernel_timeout(socket.SO_SNDTIMEO, min(options.stall_timeout_s, SEND_SLICE_S))
@@ -56,10 +63,12 @@ class Wire:
         """Up to `limit` bytes from the socket; b"" when the peer ended its side, None when nothing came in time."""
         if self.is_interrupted:
             return b""
-        if wait_s != self._wait_s:
+        if wait_s:
+            self.before_wait()
+        if wait_s != self._wait_s and (wait_s or not NO_WAIT):
             self._set_wait(wait_s)
         try:
-            data = self._socket.recv(limit)
+            data = self._socket.recv(limit, 0 if wait_s else NO_WAIT)
         except (BlockingIOError, TimeoutError):
             return None
         self.received_bytes += len(data)
@@ -132,13 +141,14 @@ class Wire:
         began = time.monotonic()
         try:
             if size <= JOIN_LIMIT or not hasattr(self._socket, "sendmsg"):
-                sent = self._socket.send(parts[0] if len(parts) == 1 else b"".join(parts))
+                sent = self._socket.send(parts[0] if len(parts) == 1 else b"".join(parts), NO_WAIT)
             else:
-                sent = self._socket.sendmsg(parts)
+                sent = self._socket.sendmsg(parts, (), NO_WAIT)
         except BlockingIOError:
             sent = 0
         self.sent_bytes += sent
         if sent < size:
+            self.before_wait()
             self._send_rest(memoryview(b"".join(parts))[sent:], began)
 
     def _send_rest(self, rest: memoryview, began: float) -> None:
