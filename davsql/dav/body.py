@@ -86,7 +86,8 @@ def body_blocks(request: Request, content_length: int | None) -> Iterator[bytes]
         return
     remaining = content_length
     while remaining:
-        block = read(min(BLOCK_BYTES, remaining))
+        # After a short block only up to where the next one begins: chunks that are one block need no copying.
+        block = read(min(BLOCK_BYTES - (content_length - remaining) % BLOCK_BYTES, remaining))
         if not block:
             raise IncompleteBody(f"{remaining} bytes of the body never came")
         remaining -= len(block)

@@ -3,10 +3,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from davsql.dav.body import BLOCK_BYTES, body_blocks
 from davsql.dav.dates import NS_PER_S, http_date
+from davsql.dav.request import Request
 from davsql.paths import DavPath
 from davsql.store.store import Store
 from tests.dav.locking import lock_of
@@ -254,3 +258,17 @@ def test_put__expect_is_refused_before_the_body(server: LiveServer, store: Store
 def test_put__an_encoded_body_is_refused(server: LiveServer, coding: str, status: int) -> None:
     assert server.request("PUT", "/f", b"x", {"Content-Encoding": coding}).status == status
     assert server.request("HEAD", "/f").status == (200 if status == 201 else 404)
+
+
+# --- the blocks of a body ---------------------------------------------------------------------------------------------
+
+
+def test_body_blocks__after_a_short_one_end_again_where_chunks_do() -> None:
+    sizes = iter((100_000, BLOCK_BYTES))
+
+    def read(size: int) -> bytes:
+        return bytes(min(size, next(sizes, size)))
+
+    request = cast(Request, SimpleNamespace(environ={"wsgi.input": SimpleNamespace(read=read)}))
+    blocks = [len(block) for block in body_blocks(request, 3 * BLOCK_BYTES + 5)]
+    assert blocks == [100_000, BLOCK_BYTES - 100_000, BLOCK_BYTES, BLOCK_BYTES, 5]
