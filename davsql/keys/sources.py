@@ -157,7 +157,7 @@ def _decoded(content: bytes) -> str:
     if len(content) > MAX_TEXT_BYTES:
         raise BadKey("it is no key: too long")
     try:
-        lines = content.decode("utf-8").strip().splitlines()
+        lines = content.decode("utf-8-sig").strip().splitlines()  # editors of Windows begin a file with a mark
     except UnicodeDecodeError:
         raise BadKey("it is no key: not text") from None
     return lines[0] if lines else ""

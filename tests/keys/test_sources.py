@@ -119,6 +119,11 @@ def test_fetch_key__file_that_is_no_key(file: Path, content: bytes, message: str
     assert str(file) in str(refused.value)
 
 
+def test_fetch_key__file_with_a_byte_order_mark(file: Path) -> None:
+    file.write_bytes(b"\xef\xbb\xbf" + TEXT.encode())
+    assert fetch(KeySource(file=file)) == GivenKey(TEXT).fingerprint
+
+
 def test_fetch_key__missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(CREDENTIALS, raising=False)
     with pytest.raises(KeyMissing, match="is its disk mounted"):
