@@ -21,6 +21,7 @@ from davsql.cli.unlocking import new_given, warn
 from davsql.errors import StoreError
 from davsql.keys.envelope import new_data_key
 from davsql.keys.file import keys_file
+from davsql.keys.sources import KeySource
 from davsql.maintenance.backup import TASK_NAME, backup_name, describe
 from davsql.store.backup import GENTLE_REST, Backup, CopyOptions, Rekey, back_up, live_source, part_copy, real_path
 from davsql.store.connection import require_file
@@ -94,7 +95,7 @@ def _rekey(target: Target, key_file: Path | None, *, is_plain: bool) -> Rekey | 
     if key_file is not None and is_plain:
         raise click.UsageError("--backup-key-file and --plaintext exclude each other.")
     if key_file is not None:
-        given = new_given(key_file)
+        given = new_given(KeySource(key_file))
         key = target.options.key
         page_size = page_size_of(target) if key is None else key.envelope.page_size
         return Rekey(new_data_key(page_size, [(given.kind, given)]))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import click
 
@@ -12,7 +14,7 @@ from davsql.cli.keeping import data_key, named, owners, recovery_option, tell_wh
 from davsql.cli.printing import human_size, printable
 from davsql.cli.target import Target, locked_target_option, target_option
 from davsql.cli.unlocking import warn
-from davsql.errors import StoreReadOnly, StoreUnavailable, WrongKey
+from davsql.errors import BadKey, StoreReadOnly, StoreUnavailable, WrongKey
 from davsql.keys.envelope import DataKey
 from davsql.keys.file import keys_file
 from davsql.store.backup import CopyOptions
@@ -40,6 +42,7 @@ def encrypt(target: Target, *, has_recovery: bool) -> None:
     require_convertible(target)
     if keys_file(target.db).exists() and not is_plain_file(target.db):
         raise WrongKey(f"{target.db} is encrypted already; `davsql key` changes its keys")
+    _require_other_place(target)
     page_size = page_size_of(target)  # before somebody is asked for a passphrase: it may be no store
     recovery, keys = owners(target.keys, has_recovery=has_recovery)
     key = data_key(target, page_size, keys)
@@ -85,6 +88,13 @@ def require_convertible(target: Target) -> None:
     if target.replica.options.url is not None:
         raise StoreUnavailable("the store has a replica, which Litestream keeps plain: take replica.url out first")
     require_unused(target.db)
+
+
+def _require_other_place(target: Target) -> None:
+    """Raise BadKey when the key lies where the wrapped keys come: a file that is in their way is moved aside."""
+    file, place = target.keys.file, keys_file(Path(os.path.realpath(target.db)))
+    if file is not None and Path(os.path.realpath(file)) == place:
+        raise BadKey(f"{place} is where the wrapped keys of the store come: give your key file another name or place")
 
 
 def page_size_of(target: Target) -> int:

@@ -8,11 +8,11 @@ import click
 
 from davsql.cli.printing import printable
 from davsql.cli.target import Target
-from davsql.cli.unlocking import new_given, warn
+from davsql.cli.unlocking import new_given
 from davsql.keys.envelope import DataKey, WrappedKey, new_data_key, owned_by
 from davsql.keys.file import keys_file
 from davsql.keys.secret import GivenKey, new_key_text
-from davsql.keys.sources import KeySource, fetch_key
+from davsql.keys.sources import KeySource
 from davsql.store.convert import begun_key
 
 RECOVERY = "recovery"
@@ -32,7 +32,7 @@ def named(keys: Sequence[WrappedKey]) -> str:
 
 def owners(source: KeySource, *, has_recovery: bool) -> tuple[str | None, list[tuple[str, GivenKey]]]:
     """The keys of a store that is to be encrypted, with their names, and the text of the one for recovery."""
-    given = fetch_key(source, warn, None) if source.is_given else new_given(None)
+    given = new_given(source)
     keys = [(given.kind, given)]
     if not has_recovery:
         return None, [(str(name), key) for name, key in keys]

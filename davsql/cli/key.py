@@ -19,6 +19,7 @@ from davsql.cli.unlocking import Unlocked, envelope_of, new_given, unlock_store,
 from davsql.keys.envelope import Envelope, exchanged, opened_by, with_key, without_key
 from davsql.keys.file import change, keys_file, write_private
 from davsql.keys.secret import GivenKey, new_key_text
+from davsql.keys.sources import KeySource
 from davsql.store.connection import Role, open_connection, require_file
 
 _new_key_file = click.option(
@@ -56,7 +57,7 @@ def add(target: Target, name: str, new_key_file: Path | None, *, is_recovery: bo
     """Let one more key open the store: that of --new-key-file, or a passphrase that is asked for."""
     found = _unlocked(target)
     recovery = new_key_text() if is_recovery else None
-    given = GivenKey(recovery) if recovery is not None else new_given(new_key_file)
+    given = GivenKey(recovery) if recovery is not None else new_given(KeySource(new_key_file))
     _change(target, found, lambda now: with_key(replace(found.key, envelope=now), name, given).envelope)
     click.echo(f"added {name}")
     if recovery is not None:
@@ -100,7 +101,7 @@ def rotate(target: Target, new_key_file: Path | None, *, is_data_key: bool, has_
     if is_data_key:
         _rotate_data_key(target, found, has_recovery=has_recovery)
         return
-    old, given = opened_by(found.key.envelope, found.given), new_given(new_key_file)
+    old, given = opened_by(found.key.envelope, found.given), new_given(KeySource(new_key_file))
     _change(target, found, lambda now: exchanged(replace(found.key, envelope=now), old, given).envelope)
     click.echo(f"exchanged the key {old.name}; backups that were made before still open with the old one")
 
@@ -152,8 +153,11 @@ def _rotate_data_key(target: Target, found: Unlocked, *, has_recovery: bool) -> 
     done = converted(replace(target, options=replace(target.options, key=found.key)), key)
     click.echo(f"encrypted {printable(done.file)} anew: {work_done(done)}")
     click.echo(f"{printable(mine)} opens it")
-    for name in (each.name for each in before.keys if each.name not in (mine, RECOVERY)):
-        click.echo(f"{printable(name)} does not open it any more; davsql key add --name NAME lets a key in again")
+    for name in (each.name for each in before.keys if each.name != mine):
+        of_before = " of before" if name == RECOVERY and recovery is not None else ""
+        click.echo(
+            f"{printable(name)}{of_before} does not open it any more; davsql key add --name NAME lets a key in again"
+        )
     click.echo("backups that were made before still open with the keys of their time")
     if recovery is not None:
         tell_recovery(recovery)

@@ -117,20 +117,21 @@ def envelope_of(db: Path) -> Envelope:
     )
 
 
-def new_given(file: Path | None, command: str | None = None) -> GivenKey:
-    """A key that shall open a store: from a file or command, else a passphrase that is typed twice.
+def new_given(source: KeySource) -> GivenKey:
+    """A key that shall open a store: from where it is said to be, else a passphrase that is typed twice.
 
     Raises:
         click.UsageError: nobody is there to type.
         KeyFailed: what is there cannot be used.
     """
     keep_memory_private()
-    if file is not None or command is not None:
-        return fetch_key(KeySource(file, command), warn, None)
-    if not sys.stdin.isatty():
+    if source.is_given:
+        given = fetch_key(source, warn, None)
+    elif sys.stdin.isatty():
+        given = GivenKey(click.prompt("New passphrase", hide_input=True, confirmation_prompt=True, err=True))
+    else:
         raise click.UsageError("There is no terminal to ask for a passphrase at; make a key: davsql key new FILE")
-    given = GivenKey(click.prompt("New passphrase", hide_input=True, confirmation_prompt=True, err=True))
-    if len(given.secret.reveal()) < PASSPHRASE_CHARACTERS:
+    if len(given.secret.reveal()) < PASSPHRASE_CHARACTERS:  # the first line of some other file, perhaps
         raise BadKey(
             f"a passphrase has at least {PASSPHRASE_CHARACTERS} characters; a few random words make a good one"
         )

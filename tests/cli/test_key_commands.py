@@ -216,6 +216,35 @@ def test_rotate_data_key__shuts_out_all_others(davsql: RunDavsql, db: Path) -> N
     assert [each.store == old for each in read_envelopes(keys_file(db))] == [False]
 
 
+def test_rotate_data_key__says_that_the_recovery_key_is_gone(davsql: RunDavsql, db: Path) -> None:
+    assert [each.name for each in read_envelopes(keys_file(db))[0].keys] == ["key", "recovery"]
+    assert "recovery does not open it any more" in davsql("key", "rotate", "--data-key", "--no-recovery", *KEY).out
+    assert "any more" not in davsql("key", "rotate", "--data-key", *KEY).out
+    assert "recovery of before does not open it any more" in davsql("key", "rotate", "--data-key", *KEY).out
+
+
+@pytest.mark.parametrize("command", [("key", "add", "--name", "x"), ("key", "rotate")], ids=" ".join)
+@pytest.mark.parametrize("new", ["davsql.db.keys", "short.key"])
+def test_new_key__that_is_the_first_line_of_a_wrong_file_is_refused(
+    davsql: RunDavsql, db: Path, tmp_path: Path, command: tuple[str, ...], new: str
+) -> None:
+    (tmp_path / "short.key").write_text("seven77\n")
+    (tmp_path / "short.key").chmod(0o600)
+    before = keys_file(db).read_bytes()
+    refused = davsql(*command, "--new-key-file", new, *KEY)
+    assert (refused.code, "at least 8 characters" in refused.err) == (1, True)
+    assert keys_file(db).read_bytes() == before
+
+
+def test_encrypt__with_the_key_where_the_wrapped_keys_come_is_refused(davsql: RunDavsql, tmp_path: Path) -> None:
+    davsql("init")
+    davsql("key", "new", "davsql.db.keys")
+    before = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
+    refused = davsql("encrypt", "--key-file", "davsql.db.keys")
+    assert (refused.code, "another name or place" in refused.err) == (1, True)
+    assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == before
+
+
 def test_encrypt_and_decrypt__there_and_back(davsql: RunDavsql, db: Path) -> None:
     assert davsql("decrypt", *KEY).code == 0
     assert SECRET in db.read_bytes()
