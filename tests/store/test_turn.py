@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from davsql.store import turn as turn_module
 from davsql.store import wal
 from davsql.store.options import StoreOptions
 from davsql.store.store import Store
@@ -23,7 +27,11 @@ HOLD = """
 import sys
 from pathlib import Path
 from davsql.store.turn import Turn
-print(Turn(Path(sys.argv[1])).take(0), flush=True)
+turn = Turn(Path(sys.argv[1]))
+print(turn.take(0), flush=True)
+sys.stdin.readline()
+turn._rings_until = float("inf")
+turn.give()
 sys.stdin.read()
 """
 
@@ -50,6 +58,65 @@ def test_take__waits_for_another_process_until_it_dies(tmp_path: Path) -> None:
         assert not turn.take(0)
     turn.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def give(process: subprocess.Popen[str]) -> None:
+    """Have another process give its turn."""
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+@pytest.mark.skipif(not turn_module.CAN_RING, reason="there it looks again after a pause")
+def test_take__hears_when_the_turn_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turn_module, "LISTEN_S", 10 * TIMEOUT_S)
+    turn = Turn(tmp_path / "s.db")
+    with somebody_elses(tmp_path / "s.db") as process:
+        assert not turn.take(0.05)
+        later = threading.Timer(0.2, give, [process])
+        later.start()
+        begun = time.monotonic()
+        assert turn.take(4 * TIMEOUT_S)
+        assert time.monotonic() - begun < 3 * TIMEOUT_S
+        later.join()
+    turn.close()
+
+
+@pytest.mark.skipif(not turn_module.CAN_RING, reason="nothing rings")
+def test_take__is_not_deceived_by_who_rings(tmp_path: Path) -> None:
+    turn = Turn(tmp_path / "s.db")
+    is_over = threading.Event()
+    with somebody_elses(tmp_path / "s.db"):
+
+        def ring() -> None:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as other:
+                while not is_over.wait(0.001):
+                    with suppress(OSError):
+                        other.sendto(b"come", bell_of(tmp_path / "s.db-turn"))
+
+        ringing = threading.Thread(target=ring)
+        ringing.start()
+        assert not turn.take(0.2)
+        is_over.set()
+        ringing.join()
+    turn.close()
+
+
+@pytest.mark.skipif(not turn_module.CAN_RING, reason="nothing rings")
+def test_take__looks_again_where_somebody_else_has_the_bell(tmp_path: Path) -> None:
+    turn = Turn(tmp_path / "s.db")
+    with somebody_elses(tmp_path / "s.db") as process, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(bell_of(tmp_path / "s.db-turn"))
+        assert not turn.take(0.05)
+        give(process)
+        assert turn.take(TIMEOUT_S)
+    turn.close()
+
+
+def bell_of(file: Path) -> str:
+    """The name under which the next one listens."""
+    status = file.stat()
+    return f"\0davsql-{status.st_dev}-{status.st_ino}-{turn_module.TURN}"
 
 
 def test_write__does_not_fail_because_somebody_keeps_the_turn(tmp_path: Path) -> None:
