@@ -236,6 +236,9 @@ def test_wal__is_emptied_where_litestream_does_not_run(site: ReplicatedStore, mo
         tx.value("SELECT count(*) FROM nodes")
         for number in range(6):
             put(site.store, f"/{number}", os.urandom(250_000))
+        deadline = time.monotonic() + 10
+        while site.store.wal_bytes <= 1_000_000 and time.monotonic() < deadline:
+            time.sleep(0.01)  # it cannot be told while somebody tries to empty it
         assert site.store.wal_bytes > 1_000_000  # somebody reads
     put(site.store, "/6", os.urandom(250_000))
     deadline = time.monotonic() + 10
