@@ -9,6 +9,7 @@ Rule 3: whoever uses the copy verifies all of it; nothing here vouches for what 
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from dataclasses import replace
@@ -119,8 +120,10 @@ def _open_part(source: Path, part: Path, options: StoreOptions, of_part: StoreOp
 def _begun(part: Path, options: StoreOptions, page_size: int, definitions: list[Row]) -> apsw.Connection | None:
     try:
         found = part.lstat()
-        # One name: somebody else's file, or a link to one, is not written to.
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or first_bytes(part) != header_of(options.key):
+        # One name, and ours: somebody else's file, or a link to one, is not written to.
+        is_ours = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+        is_ours = is_ours and (os.name == "nt" or found.st_uid == os.geteuid())
+        if not is_ours or first_bytes(part) != header_of(options.key):
             return None
         connection = open_rewritten(part, options)
     except (FileNotFoundError, StoreError):

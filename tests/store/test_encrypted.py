@@ -537,6 +537,17 @@ def test_convert__writes_through_no_link(tmp_path: Path, plain: Path) -> None:
         victim.unlink()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="owners")
+def test_convert__writes_to_nobody_elses_file(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store.open(part_of(plain), create=True):
+        pass
+    another = os.geteuid() + 1
+    with part_of(plain).open("rb") as opened:
+        monkeypatch.setattr(os, "geteuid", lambda: another)
+        convert(plain, StoreOptions(), None)
+        assert not os.path.samestat(os.fstat(opened.fileno()), plain.stat())
+
+
 def test_convert__store_of_an_older_davsql(tmp_path: Path) -> None:
     old, migrated = tmp_path / "old.db", tmp_path / "migrated.db"
     for each in (old, migrated):
