@@ -4,7 +4,8 @@ What is stored already is not received again: an upload may share chunks of othe
 part, or put together of others, and only new bytes are written.
 
 A body of one chunk is one transaction. A longer one is staged inside the database in batches, one batch on its way
-while the next is received; nobody sees it before the last command. Memory is bounded by two batches.
+while the next is received; nobody sees it before the last command. Memory is bounded by two batches, which are smaller
+the more uploads there are.
 Threads: one upload belongs to one thread.
 """
 
@@ -34,6 +35,8 @@ from davsql.store.transaction import WriteTx
 from davsql.store.writer import Writer
 
 STAGE_BATCH_BYTES = 4 * 1024 * 1024  # bounds one upload's hold on the writer
+STAGE_BATCH_LEAST_BYTES = 1024 * 1024  # where there are many uploads
+RECEIVED_BYTES = 16 * 1024 * 1024  # in the batches that all uploads to a store, in one process, are receiving
 STAGE_BATCH_CHUNKS = 1000  # the same where chunks are shared
 KNOWN_BEGINNINGS = 256  # large contents that this process stored last; some 300 bytes each
 
@@ -84,6 +87,7 @@ class Upload:
         self._beginnings = beginnings
         self._with_room = with_room
         self._writer = writer
+        self._tallies = tallies
         self._tally = tallies.mine()
         self._tally.begun += 1
         self._options = options
@@ -280,8 +284,16 @@ class Upload:
         self._digest.update(chunk)
         self._batch.append(NewChunk(hashlib.sha256(chunk).digest(), chunk))
         self._batch_bytes += len(chunk)
-        if self._batch_bytes >= STAGE_BATCH_BYTES or len(self._batch) >= STAGE_BATCH_CHUNKS:
+        if self._is_batch_full():
             self._stage()
+
+    def _is_batch_full(self) -> bool:
+        if len(self._batch) >= STAGE_BATCH_CHUNKS or self._batch_bytes >= STAGE_BATCH_BYTES:
+            return True
+        if self._batch_bytes < STAGE_BATCH_LEAST_BYTES:
+            return False
+        uploads = sum(each.begun - each.ended for each in self._tallies.all())
+        return self._batch_bytes * uploads >= RECEIVED_BYTES
 
     def _stage(self) -> None:
         """Hand the batch to the writer once the one before it is committed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import apsw
@@ -21,7 +22,7 @@ from davsql.store.blobs import CHUNK_BYTES
 from davsql.store.check import check
 from davsql.store.options import StoreOptions
 from davsql.store.store import Store
-from davsql.store.upload import STAGE_BATCH_BYTES
+from davsql.store.upload import RECEIVED_BYTES, STAGE_BATCH_BYTES, STAGE_BATCH_LEAST_BYTES
 from tests.store.conftest import MakeStore
 from tests.store.engine_steps import count, raw, refused, rows_of
 from tests.store_steps import at, put, read, tree
@@ -356,3 +357,18 @@ def test_upload__commit_is_in_the_file_when_it_returns(store: Store) -> None:
     connection = apsw.Connection(str(store.file), flags=apsw.SQLITE_OPEN_READONLY)
     assert connection.execute("SELECT size FROM entries WHERE name = 'f'").fetchall() == [(STAGE_BATCH_BYTES + 1,)]
     connection.close()
+
+
+@pytest.mark.parametrize(
+    ("uploads", "batch_bytes"), [(1, STAGE_BATCH_BYTES), (8, RECEIVED_BYTES // 8), (40, STAGE_BATCH_LEAST_BYTES)]
+)
+def test_upload__of_many_at_once_hands_over_smaller_batches(store: Store, uploads: int, batch_bytes: int) -> None:
+    with ExitStack() as stack:
+        last = [stack.enter_context(store.upload()) for _ in range(uploads)][-1]
+        content = bytes_of(batch_bytes)
+        last.write(content[:-1])
+        assert count(store, "uploads") == 0
+        last.write(content[-1:])
+        assert count(store, "uploads") == 1
+        last.commit(at("/a"))
+    assert read(store, "/a") == content
