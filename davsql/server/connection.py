@@ -18,7 +18,7 @@ from davsql import requestid
 from davsql.server.body import open_body
 from davsql.server.environ import make_environ
 from davsql.server.errors import RequestError
-from davsql.server.head import HeadReader, RequestHead
+from davsql.server.head import Fields, HeadReader, RequestHead
 from davsql.server.response import Response, error_answer
 from davsql.server.wire import RECEIVE_BYTES, ClientGoneError, Wire
 
@@ -48,6 +48,7 @@ class Connection(HTTPConnection):
         self.is_at_work = False  # the next request may come soon, and need not have a thread that waits for it
         self._server = server
         self._reader: HeadReader | None = None  # of a head that is not complete
+        self._fields: Fields | None = None  # of the last request
         self._deadline = time.monotonic() + server.options.header_timeout_s
         server.connections_open.add(self)
 
@@ -133,7 +134,7 @@ class Connection(HTTPConnection):
             if not self._answer(head):
                 return False
             if self.is_at_work and not self._wire.has_data():
-                return self._may_wait()
+                return self._server.ready
             self.is_at_work = False
             if served >= REQUESTS_IN_A_ROW and self._server.requests.qsize:
                 break
@@ -166,10 +167,11 @@ class Connection(HTTPConnection):
                 raise EOFError
             reader = self._reader
             if reader is None:
-                reader = HeadReader(self._options)
+                reader = HeadReader(self._options, self._fields)
             head, rest = reader.feed(data)
             if head is not None:
                 self._reader = None
+                self._fields = head.fields
                 if rest:
                     wire.prepend(rest)
                 return head

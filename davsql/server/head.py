@@ -8,6 +8,7 @@ Transfer-Encoding. It is given the head only, never a byte of the body, so it ca
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 
 import httptools
@@ -15,7 +16,9 @@ import httptools
 from davsql.server.errors import RequestError, bad_request
 from davsql.server.options import ServerOptions
 
+LINE_END = b"\r\n"
 HEAD_END = b"\r\n\r\n"
+REMEMBERED_BYTES = 4096  # of the header of one connection
 BLANK_LIMIT = 16  # bytes of empty lines before a request line (RFC 9112 2.2)
 LENGTH_DIGITS_MAX = 18
 
@@ -29,42 +32,126 @@ HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%!$&'()*+;=-]*)(?::[0-9]*
 ABSOLUTE_TARGET = re.compile(r"https?://([^/?#]+)(/[^?#]*)?(?:\?([^#]*))?", re.IGNORECASE)
 
 
+class Fields:
+    """A header, checked as far as that needs no request line. Requests with the same bytes share one; immutable."""
+
+    __slots__ = ("block", "connection", "content_length", "expectation", "host", "is_chunked", "variables")
+
+    def __init__(self, raw: Sequence[tuple[bytes, bytes]], block: bytes | None) -> None:
+        """Args: raw: from llhttp; block: what it read them from, where others are to be compared with it.
+
+        Raises:
+            RequestError: the request must not be handled.
+        """
+        self.block = block
+        self.variables = variables = _variables(raw)  # under their WSGI names
+        self.host = host = variables.get("HTTP_HOST")
+        if host and HOST.fullmatch(host) is None:
+            raise bad_request("Host is malformed")
+        self.is_chunked = False
+        self.content_length: int | None = None
+        self._take_framing(variables.get("HTTP_TRANSFER_ENCODING"), variables.get("CONTENT_LENGTH"))
+        options = variables.get("HTTP_CONNECTION")
+        self.connection = () if options is None else tuple(token.strip().lower() for token in options.split(","))
+        self.expectation = variables.get("HTTP_EXPECT")
+
+    def _take_framing(self, coding: str | None, length: str | None) -> None:
+        if coding is not None:
+            # RFC 9112 6.1: not beside Content-Length; and chunked is the only coding known here
+            if length is not None or coding.lower() != "chunked":
+                raise bad_request("this Transfer-Encoding is not acceptable")
+            self.is_chunked = True
+        if length is not None:
+            if not (length.isascii() and length.isdigit() and len(length) <= LENGTH_DIGITS_MAX):
+                raise bad_request("Content-Length is malformed")
+            self.content_length = int(length)
+
+
+def _variables(raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    variables: dict[str, str] = {}
+    for name, raw_value in raw:
+        key = variable_name(name)
+        if key is None:
+            continue
+        value = raw_value.decode("latin-1").strip(" \t")
+        if key in variables:
+            if key in SINGLE_VARIABLES:
+                raise bad_request(f"{name.decode('latin-1')} is there twice")
+            value = f"{variables[key]}{'; ' if key == 'HTTP_COOKIE' else ', '}{value}"
+        variables[key] = value
+    return variables
+
+
 class RequestHead:
-    """One parsed head. llhttp calls the `on_` methods; `check` fills the rest or refuses."""
+    """One parsed head: a request line and its fields. Everything is checked."""
 
     __slots__ = (
         "content_length",
         "expects_continue",
         "fields",
         "is_chunked",
-        "is_complete",
         "keeps_alive",
         "method",
         "path",
         "query",
-        "raw_target",
         "target",
         "variables",
         "version",
     )
 
+    def __init__(self, method: str, target: str, version: str, fields: Fields) -> None:
+        """Raises:
+        RequestError: the request must not be handled.
+        """
+        self.method = method
+        self.target = target
+        self.version = version
+        self.fields = fields
+        self.variables = fields.variables
+        self.content_length = fields.content_length
+        self.is_chunked = fields.is_chunked
+        is_1_1 = version == "1.1"
+        if fields.host is None and is_1_1:
+            raise bad_request("Host is missing")
+        if fields.is_chunked and not is_1_1:  # RFC 9112 6.1
+            raise bad_request("this Transfer-Encoding is not acceptable")
+        self._take_target(target)
+        self.keeps_alive = "close" not in fields.connection and (is_1_1 or "keep-alive" in fields.connection)
+        self.expects_continue = False
+        if fields.expectation is not None and is_1_1:
+            if fields.expectation.lower() != "100-continue":
+                raise RequestError("417 Expectation Failed", "only 100-continue can be expected")
+            self.expects_continue = self.is_chunked or bool(self.content_length)
+
+    def _take_target(self, target: str) -> None:
+        """Path, still percent-encoded, and query."""
+        if "#" in target:
+            raise bad_request("a request target has no fragment")
+        if target.startswith("/"):
+            self.path, _, self.query = target.partition("?")
+            return
+        if target == "*" and self.method == "OPTIONS":
+            self.path, self.query = target, ""
+            return
+        match = ABSOLUTE_TARGET.fullmatch(target)
+        if match is None or HOST.fullmatch(match[1]) is None:
+            raise bad_request("the request target is malformed")
+        self.path, self.query = match[2] or "/", match[3] or ""
+        self.variables = self.variables | {"HTTP_HOST": match[1]}  # RFC 9112 3.2.2: it replaces Host
+
+
+class _Raw:
+    """What llhttp reports of one head, by calling the methods."""
+
+    __slots__ = ("fields", "is_complete", "target")
+
     def __init__(self) -> None:
-        self.raw_target = b""
+        self.target = b""
         self.fields: list[tuple[bytes, bytes]] = []
         self.is_complete = False
-        self.method = ""
-        self.target = ""
-        self.path = ""  # still percent-encoded
-        self.query = ""
-        self.version = ""
-        self.variables: dict[str, str] = {}  # the fields under their WSGI names
-        self.content_length: int | None = None
-        self.is_chunked = False
-        self.keeps_alive = False
-        self.expects_continue = False
 
     def on_url(self, url: bytes) -> None:
-        self.raw_target += url
+        self.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.fields.append((name, value))
@@ -75,90 +162,22 @@ class RequestHead:
     def on_body(self, data: bytes) -> None:
         raise bad_request(f"{len(data)} bytes of body in the head")  # never: only the head is fed
 
-    def check(self) -> None:
-        """Derive everything else from what llhttp reported.
-
-        Raises:
-            RequestError: the request must not be handled.
-        """
-        if self.version not in ("1.1", "1.0"):
-            raise RequestError("505 HTTP Version Not Supported", "HTTP/1.1 or HTTP/1.0, please")
-        if self.method == "CONNECT":
-            raise RequestError("405 Method Not Allowed", "this is no proxy")
-        self._collect_variables()
-        self._check_target()
-        self._check_framing()
-        self._check_connection()
-
-    def _collect_variables(self) -> None:
-        variables = self.variables
-        for name, raw_value in self.fields:
-            key = variable_name(name)
-            if key is None:
-                continue
-            value = raw_value.decode("latin-1").strip(" \t")
-            if key in variables:
-                if key in SINGLE_VARIABLES:
-                    raise bad_request(f"{name.decode('latin-1')} is there twice")
-                value = f"{variables[key]}{'; ' if key == 'HTTP_COOKIE' else ', '}{value}"
-            variables[key] = value
-
-    def _check_target(self) -> None:
-        host = self.variables.get("HTTP_HOST")
-        if host is None and self.version == "1.1":
-            raise bad_request("Host is missing")
-        if host and HOST.fullmatch(host) is None:
-            raise bad_request("Host is malformed")
-        self.target = target = self.raw_target.decode("latin-1")
-        if "#" in target:
-            raise bad_request("a request target has no fragment")
-        if target.startswith("/"):
-            self.path, _, self.query = target.partition("?")
-        elif target == "*" and self.method == "OPTIONS":
-            self.path = target
-        else:
-            self._take_absolute_target(target)
-
-    def _take_absolute_target(self, target: str) -> None:
-        match = ABSOLUTE_TARGET.fullmatch(target)
-        if match is None or HOST.fullmatch(match[1]) is None:
-            raise bad_request("the request target is malformed")
-        self.path, self.query = match[2] or "/", match[3] or ""
-        self.variables["HTTP_HOST"] = match[1]  # RFC 9112 3.2.2: it replaces Host
-
-    def _check_framing(self) -> None:
-        coding = self.variables.get("HTTP_TRANSFER_ENCODING")
-        length = self.variables.get("CONTENT_LENGTH")
-        if coding is not None:
-            # RFC 9112 6.1: not in HTTP/1.0, not beside Content-Length; and chunked is the only coding known here
-            if length is not None or self.version != "1.1" or coding.lower() != "chunked":
-                raise bad_request("this Transfer-Encoding is not acceptable")
-            self.is_chunked = True
-        if length is not None:
-            if not (length.isascii() and length.isdigit() and len(length) <= LENGTH_DIGITS_MAX):
-                raise bad_request("Content-Length is malformed")
-            self.content_length = int(length)
-
-    def _check_connection(self) -> None:
-        options = self.variables.get("HTTP_CONNECTION")
-        tokens = () if options is None else [token.strip().lower() for token in options.split(",")]
-        self.keeps_alive = "close" not in tokens and (self.version == "1.1" or "keep-alive" in tokens)
-        expectation = self.variables.get("HTTP_EXPECT")
-        if expectation is not None and self.version == "1.1":
-            if expectation.lower() != "100-continue":
-                raise RequestError("417 Expectation Failed", "only 100-continue can be expected")
-            self.expects_continue = self.is_chunked or bool(self.content_length)
-
 
 class HeadReader:
-    """Takes bytes as they come until one head is complete."""
+    """Takes bytes as they come until one head is complete.
 
-    __slots__ = ("_head", "_options", "_parser", "_tail", "size")
+    A client sends the same header with request after request: where its bytes are those of the last one on the
+    connection, what came of them is taken again, and llhttp reads the request line only.
+    """
 
-    def __init__(self, options: ServerOptions) -> None:
+    __slots__ = ("_known", "_options", "_parser", "_raw", "_tail", "size")
+
+    def __init__(self, options: ServerOptions, known: Fields | None = None) -> None:
+        """Args: known: of the last head on the connection."""
         self._options = options
-        self._head = RequestHead()
-        self._parser = httptools.HttpRequestParser(self._head)
+        self._known = known
+        self._raw = _Raw()
+        self._parser = httptools.HttpRequestParser(self._raw)
         self._tail = b""
         self.size = 0
 
@@ -168,32 +187,57 @@ class HeadReader:
         Raises:
             RequestError: it is no request that may be handled.
         """
-        if not self._tail:
-            stripped = data.lstrip(b"\r\n")
-            self.size += len(data) - len(stripped)
-            data = stripped
-            if self.size > BLANK_LIMIT:
-                raise bad_request("empty lines instead of a request")
-            if not data:
-                return None, b""
+        if self._tail:
+            return self._go_on(data)
+        stripped = data.lstrip(b"\r\n")
+        self.size += len(data) - len(stripped)
+        if self.size > BLANK_LIMIT:
+            raise bad_request("empty lines instead of a request")
+        if not stripped:
+            return None, b""
+        line_end = stripped.find(LINE_END)
+        known = self._known
+        if known is not None and known.block is not None and stripped.startswith(known.block, line_end):
+            end = line_end + len(known.block)
+            self._parse(stripped[:line_end] + HEAD_END, end)
+            return self._head(known), stripped[end:]
+        found = stripped.find(HEAD_END)
+        if found < 0:
+            return self._go_on(stripped)
+        end = found + len(HEAD_END)
+        self._parse(stripped[:end], end)
+        block = stripped[line_end:end] if end - line_end <= REMEMBERED_BYTES else None
+        return self._head(None, block), stripped[end:]
+
+    def _go_on(self, data: bytes) -> tuple[RequestHead | None, bytes]:
+        """A head that does not come in one piece."""
         probe = self._tail + data
         found = probe.find(HEAD_END)
         if found < 0:
-            self._parse(data)
+            self._parse(data, len(data))
             self._tail = probe[-3:]
             return None, b""
         end = found + len(HEAD_END) - len(self._tail)
-        self._parse(data[:end])
-        head = self._head
-        if not head.is_complete:
-            raise bad_request("the header does not end where it should")
-        head.method = self._parser.get_method().decode("latin-1")
-        head.version = self._parser.get_http_version()
-        head.check()
-        return head, data[end:]
+        self._parse(data[:end], end)
+        return self._head(None), data[end:]
 
-    def _parse(self, data: bytes) -> None:
-        self.size += len(data)
+    def _head(self, known: Fields | None, block: bytes | None = None) -> RequestHead:
+        if not self._raw.is_complete:
+            raise bad_request("the header does not end where it should")
+        method = self._parser.get_method().decode("latin-1")
+        version = self._parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            raise RequestError("505 HTTP Version Not Supported", "HTTP/1.1 or HTTP/1.0, please")
+        if method == "CONNECT":
+            raise RequestError("405 Method Not Allowed", "this is no proxy")
+        if known is not None and self._raw.fields:  # never: llhttp ends a line of HTTP/1.1 with CRLF only
+            raise bad_request("the request line does not end where it should")
+        fields = known or Fields(self._raw.fields, block)
+        return RequestHead(method, self._raw.target.decode("latin-1"), version, fields)
+
+    def _parse(self, data: bytes, size: int) -> None:
+        """Let llhttp read `data`, which stands for `size` bytes of the head."""
+        self.size += size
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -207,9 +251,9 @@ class HeadReader:
         self._check_limits()
 
     def _check_limits(self) -> None:
-        if len(self._head.raw_target) > self._options.target_limit:
+        if len(self._raw.target) > self._options.target_limit:
             raise RequestError("414 URI Too Long", f"at most {self._options.target_limit} bytes")
-        too_many = len(self._head.fields) > self._options.header_lines_limit
+        too_many = len(self._raw.fields) > self._options.header_lines_limit
         if self.size > self._options.header_limit or too_many:
             raise RequestError("431 Request Header Fields Too Large", f"at most {self._options.header_limit} bytes")
 

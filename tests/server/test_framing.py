@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import random
+from contextlib import suppress
+
 import pytest
 
+from davsql.server.errors import RequestError
+from davsql.server.head import Fields, HeadReader, RequestHead
 from davsql.server.options import ServerOptions
 from tests.server.raw import Recorder, Served, read_until, request, served, status_of
 
@@ -206,3 +211,110 @@ def test_framing__options_change_the_limits() -> None:
     with served(Recorder(), ServerOptions(threads=1, header_lines_limit=2, target_limit=10)) as live:
         assert status_of(live.exchange(request("GET /", "A: b", "C: d"))) == 431
         assert status_of(live.exchange(request("GET /1234567890"))) == 414
+
+
+# --- a header that is that of the request before ------------------------------------------------------------------
+
+LINES = [
+    b"GET / HTTP/1.1",
+    b"PUT /a?b=c HTTP/1.1",
+    b"GET / HTTP/1.0",
+    b"OPTIONS * HTTP/1.1",
+    b"GET http://other:81/a HTTP/1.1",
+    b"GET http://u@x/ HTTP/1.1",
+    b"GET * HTTP/1.1",
+    b"GET a HTTP/1.1",
+    b"GET /a#b HTTP/1.1",
+    b"CONNECT test:80 HTTP/1.1",
+    b"PRI * HTTP/2.0",
+    b"NONE / HTTP/1.1",
+    b"GET / HTTP/1.2",
+    b"get / HTTP/1.1",
+    b"GET /" + b"x" * 17_000 + b" HTTP/1.1",
+    b"GET  /a b HTTP/1.1 ",
+    b" GET / HTTP/1.1",
+    b"GET /",
+    b"",
+    b"GET / HTTP/1.1\nX: y",
+    b"GET / HTTP/1.1\rX: y",
+    b"GET /\xff\0 HTTP/1.1",
+]
+BLOCKS = {
+    "nothing": b"",
+    "Host": b"Host: test\r\n",
+    "close": b"Host: test\r\nConnection: close\r\n",
+    "keep-alive": b"Host: test\r\nConnection: keep-alive, x\r\n",
+    "length": b"Host: a:1\r\nContent-Length: 5\r\n",
+    "chunked": b"Host: a\r\nTransfer-Encoding: chunked\r\n",
+    "cookies": b"Host:\r\nCookie: a\r\nCookie: b\r\n",
+    "continue": b"Host: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n",
+    "expect": b"Host: a\r\nExpect: x\r\n",
+    "upgrade": b"Host: a\r\nUpgrade: h2c\r\nConnection: upgrade\r\n",
+    "underscore": b"Host: a\r\nX_Y: 1\r\nX-Y: 2\r\n",
+}
+DEFAULTS = ServerOptions()
+BREAKS = (b"", b"\r", b"\n", b"\r\n", b" ", b":", b"\0", b"\t")
+
+
+def outcome(data: bytes, known: Fields | None, options: ServerOptions = DEFAULTS) -> object:
+    """All that comes of a head: its attributes and what follows it, or its refusal."""
+    try:
+        head, rest = HeadReader(options, known).feed(data)
+    except RequestError as refusal:
+        return refusal.status
+    return head and [getattr(head, name) for name in RequestHead.__slots__ if name != "fields"], rest
+
+
+def fields_of(block: bytes) -> Fields | None:
+    """What is known after a request with this header."""
+    for version in (b"1.1", b"1.0"):
+        with suppress(RequestError):
+            head, _ = HeadReader(ServerOptions()).feed(b"GET / HTTP/" + version + b"\r\n" + block + b"\r\n")
+            return None if head is None else head.fields
+    return None
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_head__means_the_same_after_one_with_the_same_header(name: str) -> None:
+    block = BLOCKS[name]
+    known = fields_of(block)
+    assert known is not None
+    dice = random.Random(name)  # noqa: S311
+    for line in LINES:
+        data = line + b"\r\n" + block + b"\r\n" + NEXT
+        assert outcome(data, known) == outcome(data, None), data
+        for _ in range(20):  # and where the line, or its end, is broken
+            place = dice.randrange(len(line) + 4)
+            broken = data[:place] + dice.choice(BREAKS) + data[place + 1 :]
+            assert outcome(broken, known) == outcome(broken, None), broken
+
+
+def test_head__of_many_bytes_is_not_remembered() -> None:
+    known = fields_of(b"Host: a\r\nX: " + b"x" * 5000 + b"\r\n")
+    assert known is not None
+    assert known.block is None
+
+
+def test_head__of_a_known_header_counts_whole() -> None:
+    known = fields_of(BLOCKS["Host"])
+    options = ServerOptions(header_limit=60)
+    for length in range(1, 60):
+        data = b"\r\nGET /" + b"x" * length + b" HTTP/1.1\r\n" + BLOCKS["Host"] + b"\r\n"
+        assert outcome(data, known, options) == outcome(data, None, options)
+
+
+def test_head__of_another_header_is_read_anew() -> None:
+    known = fields_of(b"Host: test\r\n")
+    for block in (b"Host: tesT\r\n", b"Host: test\r\nX: y\r\n", b"Host: test\r\nHost: test\r\n", b"host: test\r\n"):
+        data = b"GET / HTTP/1.1\r\n" + block + b"\r\n"
+        assert outcome(data, known) == outcome(data, None)
+
+
+def test_head__repeats_on_a_connection(live: Served, app: Recorder) -> None:
+    same = b" HTTP/1.1\r\nHost: test\r\nContent-Length: 3\r\n\r\n"
+    reply = live.exchange(
+        b"".join(line + same + b"abc" for line in (b"PUT /1", b"PUT /2", b"PUT /3")) + b"CONNECT x" + same
+    )
+    assert (app.requests, app.bodies) == (["PUT /1", "PUT /2", "PUT /3"], [b"abc"] * 3)
+    assert reply.count(b"HTTP/1.1 201") == 3
+    assert reply.count(b"HTTP/1.1 405") == 1
