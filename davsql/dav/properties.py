@@ -29,7 +29,7 @@ from davsql.dav.multistatus import (
 )
 from davsql.dav.privileges import permission_letters, privilege_set
 from davsql.dav.xmlbody import PropertyName, PropfindRequest
-from davsql.model import BlobId, Checksums, DeadProperty, Inode, Nodes, PropertyUpdate
+from davsql.model import BlobId, Checksums, DeadProperty, Inode, Nodes, NodeType, PropertyUpdate
 
 
 class Group(NamedTuple):
@@ -64,6 +64,7 @@ SUPPORTED_LOCK = (
     "</D:supportedlock>"
 )
 
+_COLLECTION = int(NodeType.COLLECTION)  # plain: compared for each node
 DISPLAYNAME = "displayname"
 LOCKDISCOVERY = "lockdiscovery"
 PRIVILEGES = "current-user-privilege-set"  # RFC 3744 5.4
@@ -92,13 +93,13 @@ def _locks(group: Group) -> Iterable[str]:
 
 
 def _privileges(group: Group) -> Iterable[str]:
-    columns = zip(group.nodes.inodes, group.nodes.digests, strict=True)
-    return [privilege_set(group.rights[inode], is_collection=digest is None) for inode, digest in columns]
+    columns = zip(group.nodes.inodes, group.nodes.node_types, strict=True)
+    return [privilege_set(group.rights[inode], is_collection=kind == _COLLECTION) for inode, kind in columns]
 
 
 def _permissions(group: Group) -> Iterable[str]:
-    columns = zip(group.nodes.inodes, group.nodes.digests, strict=True)
-    return [permission_letters(group.rights[inode], is_collection=digest is None) for inode, digest in columns]
+    columns = zip(group.nodes.inodes, group.nodes.node_types, strict=True)
+    return [permission_letters(group.rights[inode], is_collection=kind == _COLLECTION) for inode, kind in columns]
 
 
 def _checksums(group: Group) -> Iterable[str]:
@@ -163,6 +164,7 @@ _ASKED_OF_COUNTED: dict[PropertyName, Parts] = {
         "getcontentlength", lambda group: [str(group.sizes[inode]) for inode in group.nodes.inodes]
     ),
 }
+_NEED_DETAILS = frozenset({(DAV, "getetag"), (DAV, "getcontenttype"), (OWNCLOUD, "checksums")})
 _NEED_RIGHTS = frozenset({(DAV, PRIVILEGES), (OWNCLOUD, "permissions")})
 
 # RFC 4918 15: what clients cannot set. A display name is theirs to choose: set, it is kept as a dead property.
@@ -220,6 +222,7 @@ class Plan:
     """How to answer one PROPFIND for any number of nodes.
 
     Attributes:
+        needs_details: blobs, digests or content types can be part of the answer (see `Snapshot.members`).
         needs_dead: dead properties can be part of the answer.
         needs_locks: lockdiscovery is part of the answer.
         needs_rights: current-user-privilege-set is, or oc:permissions.
@@ -244,6 +247,7 @@ class Plan:
         self.needs_rights = not _NEED_RIGHTS.isdisjoint(named)
         self.needs_checksums = (OWNCLOUD, "checksums") in named
         self.needs_sizes = (OWNCLOUD, "size") in named
+        self.needs_details = asked.kind != "prop" or not _NEED_DETAILS.isdisjoint(named)
         self.needs_dead = asked.kind != "prop" or any(name not in PROTECTED for name in named)
         values: dict[str, Parts] = {name: (f"<D:{name}>{value}</D:{name}>",) for name, value in (quota or {}).items()}
         self._files = self._kind_plan(_OF_FILES, _ASKED_OF_FILES, named)
@@ -281,11 +285,11 @@ class Plan:
             dead: dead properties, if `needs_dead`.
         """
         nodes = group.nodes
-        if not dead and None not in nodes.digests:
+        if not dead and _COLLECTION not in nodes.node_types:
             return _written(self._files.response, group)
         places: dict[tuple[bool, bool, bool], list[int]] = {}
-        for place, (inode, digest) in enumerate(zip(nodes.inodes, nodes.digests, strict=True)):
-            places.setdefault((digest is None, inode in group.sizes, inode in dead), []).append(place)
+        for place, (inode, node_type) in enumerate(zip(nodes.inodes, nodes.node_types, strict=True)):
+            places.setdefault((node_type == _COLLECTION, inode in group.sizes, inode in dead), []).append(place)
         found = [""] * len(nodes)
         for (is_collection, is_counted, has_dead), chosen in places.items():
             kind = self._files if not is_collection else self._counted if is_counted else self._collections

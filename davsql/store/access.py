@@ -88,7 +88,8 @@ def require_still_readable(tx: ReadTx, inodes: Iterable[Inode], access: Access) 
 MEMBERS_BUT = """
 SELECT
   json_group_array(inode), json_group_array(parent_inode), json_group_array(name), json_group_array(node_type),
-  json_group_array(blob_id), json_group_array(size), json_group_array(hex(digest)), json_group_array(content_type),
+  json_group_array(blob_id) FILTER (WHERE :details), json_group_array(size),
+  json_group_array(hex(digest)) FILTER (WHERE :details), json_group_array(content_type) FILTER (WHERE :details),
   json_group_array(created_at), json_group_array(modified_at)
 FROM (
   SELECT * FROM entries
@@ -101,7 +102,8 @@ FROM (
 MEMBERS_NAMED = """
 SELECT
   json_group_array(inode), json_group_array(parent_inode), json_group_array(name), json_group_array(node_type),
-  json_group_array(blob_id), json_group_array(size), json_group_array(hex(digest)), json_group_array(content_type),
+  json_group_array(blob_id) FILTER (WHERE :details), json_group_array(size),
+  json_group_array(hex(digest)) FILTER (WHERE :details), json_group_array(content_type) FILTER (WHERE :details),
   json_group_array(created_at), json_group_array(modified_at)
 FROM (
   SELECT e.*
@@ -112,15 +114,17 @@ FROM (
 """
 
 
-def members_seen(tx: ReadTx, parent: Inode, access: Access, *, after: str = "", limit: int) -> Nodes:
+def members_seen(
+    tx: ReadTx, parent: Inode, access: Access, *, after: str = "", limit: int, details: bool = True
+) -> Nodes:
     """As `nodes.members`, without what the principal may not know of."""
     if access.is_full:
-        return members(tx, parent, after=after, limit=limit)
+        return members(tx, parent, after=after, limit=limit, details=details)
     path, is_detached = place_of(tx, parent)
     if is_detached:  # deleted between two pages: it has no path any more by which its members could be judged
         return NO_NODES
     keys = access.member_keys(path)
-    bindings = {"parent": parent, "limit": limit, "passages": _json(keys.passages)}
+    bindings = {"parent": parent, "limit": limit, "details": details, "passages": _json(keys.passages)}
     if Right.READ in access.rights(path):
         return page_of(tx, MEMBERS_BUT, {**bindings, "hidden": _json(keys.hidden)}, after=after)
     # Few of many, perhaps: none of the others is looked at.

@@ -103,18 +103,22 @@ def is_form_of(name: object, key: str) -> bool:
 MEMBERS = """
 SELECT
   json_group_array(inode), json_group_array(parent_inode), json_group_array(name), json_group_array(node_type),
-  json_group_array(blob_id), json_group_array(size), json_group_array(hex(digest)), json_group_array(content_type),
+  json_group_array(blob_id) FILTER (WHERE :details), json_group_array(size),
+  json_group_array(hex(digest)) FILTER (WHERE :details), json_group_array(content_type) FILTER (WHERE :details),
   json_group_array(created_at), json_group_array(modified_at)
 FROM (SELECT * FROM entries WHERE parent_inode = :parent AND key > :after ORDER BY key LIMIT :limit)
 """
 
 
-def members(tx: ReadTx, parent: Inode, *, after: str, limit: int) -> Nodes:
+def members(tx: ReadTx, parent: Inode, *, after: str, limit: int, details: bool = True) -> Nodes:
     """Up to `limit` members of a collection in the order of their lookup keys, from the first key above `after`.
+
+    Args:
+        details: False: without blob_ids, digests and content_types, which cost a third of it all.
 
     Raises: as `page_of`.
     """
-    return page_of(tx, MEMBERS, {"parent": parent, "limit": limit}, after=after)
+    return page_of(tx, MEMBERS, {"parent": parent, "limit": limit, "details": details}, after=after)
 
 
 def page_of(tx: ReadTx, sql: str, bindings: Mapping[str, Any], *, after: str) -> Nodes:
@@ -153,7 +157,7 @@ def descendants(tx: ReadTx, top: Inode, limit: int) -> Nodes | None:
 
 
 def in_columns(tx: ReadTx, sql: str, bindings: Bindings) -> Nodes:
-    """Nodes from a query whose one row has a JSON array for each column of Node.
+    """Nodes from a query whose one row has a JSON array for each column of Node; [] for one that nobody wants.
 
     Each row that Python fetches is a moment at which it can lose the GIL to another thread for 5 ms: a thousand rows
     took 80 ms beside one busy thread, one row with the same in it 7 ms.
@@ -161,7 +165,8 @@ def in_columns(tx: ReadTx, sql: str, bindings: Bindings) -> Nodes:
     row = tx.row(sql, bindings)
     assert row is not None
     columns = [json.loads(column) for column in row]
-    columns[_DIGESTS] = [unhexlify(digest) or None for digest in columns[_DIGESTS]]
+    columns = [column or [None] * len(columns[0]) for column in columns]
+    columns[_DIGESTS] = [unhexlify(digest or "") or None for digest in columns[_DIGESTS]]
     return Nodes(*columns)
 
 

@@ -26,9 +26,9 @@ class Snapshot:
         """The node at `path`; None when the URL is unmapped."""
         return lookup.node_at(self._tx, path, self._access)
 
-    def members(self, parent: Inode, *, after: str = "", limit: int = 10_000) -> Nodes:
-        """Up to `limit` members in the order of their lookup keys, from the first key above `after`."""
-        return rights.members_seen(self._tx, parent, self._access, after=after, limit=limit)
+    def members(self, parent: Inode, *, after: str = "", limit: int = 10_000, details: bool = True) -> Nodes:
+        """See nodes.members."""
+        return rights.members_seen(self._tx, parent, self._access, after=after, limit=limit, details=details)
 
     def descendants(self, top: Inode, limit: int) -> Nodes | None:
         """All nodes below `top`, each after its parent; None when there are more than `limit`."""

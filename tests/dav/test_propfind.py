@@ -6,11 +6,12 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from lxml import etree
 
 from davsql.access import Access
 from davsql.dav import multistatus
 from davsql.dav.methods import propfind
-from davsql.dav.properties import Group, Plan
+from davsql.dav.properties import PROTECTED, QUOTA, Group, Plan
 from davsql.dav.request import DavOptions
 from davsql.model import NO_GUARD, DeadProperty, Inode, LockRequest, LockScope, PropertyUpdate
 from davsql.paths import ROOT
@@ -255,6 +256,29 @@ def test_propfind__number_of_queries_does_not_depend_on_the_members(
         assert len(responses(ask(server, collection, body, depth="1"))) == members + 1
         counts.append(count_queries())
     assert counts[0] == counts[1] <= 7
+
+
+@pytest.mark.parametrize(
+    "namespace_and_name",
+    sorted(PROTECTED - {(multistatus.DAV, name) for name in QUOTA}),  # what is free changes at any time
+    ids="".join,
+)
+@pytest.mark.usefixtures("tree")
+def test_propfind__says_of_a_member_what_it_says_of_it_alone(
+    server: LiveServer, namespace_and_name: tuple[str, str]
+) -> None:
+    """Members come without columns that nobody asked for; each property by itself has those that it needs."""
+    assert server.request("PUT", "/c/typed", b"typed", {"Content-Type": "text/x-own"}).status == 201
+    namespace, name = namespace_and_name
+    body = f'<D:propfind xmlns:D="DAV:"><D:prop><x:{name} xmlns:x="{namespace}"/></D:prop></D:propfind>'.encode()
+    listed = responses(ask(server, "/c", body, depth="1"))
+    for href in ("/c/one.txt", "/c/typed", "/c/d/"):
+        alone = only_response(ask(server, href, body))
+        assert listed[href].keys() == alone.keys()
+        for status, found in alone.items():
+            assert [etree.tostring(each) for each in listed[href][status].values()] == [
+                etree.tostring(each) for each in found.values()
+            ]
 
 
 def test_propfind__asks_the_store_for_no_more_than_it_needs(

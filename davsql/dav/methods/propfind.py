@@ -16,7 +16,7 @@ from davsql.dav.request import Request
 from davsql.dav.responses import HttpError, Response
 from davsql.dav.xmlbody import PropfindRequest, parse_propfind, read_body
 from davsql.errors import NotFound
-from davsql.model import NO_NODES, BlobId, Checksums, DeadProperty, Inode, Lock, Node, Nodes
+from davsql.model import NO_NODES, BlobId, Checksums, DeadProperty, Inode, Lock, Node, Nodes, NodeType
 from davsql.paths import DavPath, encoded_names, lookup_key
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PAGE_MEMBERS = 10_000  # of one snapshot
 BLOCK_MEMBERS = 500  # written as one piece
+_COLLECTION = int(NodeType.COLLECTION)  # plain: compared for each member
 
 # Finder of macOS 15.4 and later needs 90 s to mount a share that shows quota.
 _AGENTS_WITHOUT_QUOTA = ("WebDAVFS", "WebDAVLib")
@@ -67,7 +68,7 @@ def handle(request: Request) -> Response:
         if depth == "0" or not listing.top.is_collection:
             first = listing.page(view, NO_NODES)
         elif depth == "1":
-            first = listing.page(view, view.members(listing.top.inode, limit=PAGE_MEMBERS))
+            first = listing.page(view, listing.members(view))
         else:
             first = listing.page(view, _bounded_tree(request, view, listing.top))
     return multistatus.multistatus(listing.responses(first))
@@ -88,6 +89,10 @@ class _Listing:
         self._now = time.time_ns()
         self._href = escape(request.share.href(request.path, is_collection=top.is_collection))
 
+    def members(self, view: Snapshot, after: str = "") -> Nodes:
+        """A page of the top's members."""
+        return view.members(self.top.inode, after=after, limit=PAGE_MEMBERS, details=self._plan.needs_details)
+
     def page(self, view: Snapshot, members: Nodes, *, is_first: bool = True) -> _Page:
         """Ask the store for what the plan needs about `top` and `members`, each of which follows its parent."""
         inodes = [self.top.inode, *members.inodes]
@@ -105,7 +110,8 @@ class _Listing:
 
     def _sizes(self, view: Snapshot, members: Nodes, *, is_first: bool) -> Mapping[Inode, int]:
         """Those of collections, the top among them on the first page."""
-        collections = [inode for inode, digest in zip(members.inodes, members.digests, strict=True) if digest is None]
+        kinds = zip(members.inodes, members.node_types, strict=True)
+        collections = [inode for inode, kind in kinds if kind == _COLLECTION]
         sizes = view.tree_sizes(collections)
         if not is_first or not self.top.is_collection:
             return sizes
@@ -123,7 +129,7 @@ class _Listing:
         while self._depth == "1" and len(page.members) == PAGE_MEMBERS:
             after = lookup_key(page.members.names[-1])
             with self._request.store.snapshot(self._request.access) as view:
-                page = self.page(view, view.members(self.top.inode, after=after, limit=PAGE_MEMBERS), is_first=False)
+                page = self.page(view, self.members(view, after), is_first=False)
             yield from self._blocks(page)
 
     def _blocks(self, page: _Page) -> Iterator[str]:
@@ -142,14 +148,14 @@ class _Listing:
 
         found = {self.top.inode: of_collection(self._request.path)}
         rights = {self.top.inode: found[self.top.inode][1]}
-        columns = (members.inodes, members.parent_inodes, members.names, members.digests)
-        for inode, parent, name, digest in zip(*columns, strict=True):
+        columns = (members.inodes, members.parent_inodes, members.names, members.node_types)
+        for inode, parent, name, kind in zip(*columns, strict=True):
             assert parent is not None
             path, right, apart = found[parent]
             if apart and lookup_key(name) in apart:
                 right = access.rights(path.child(name)) & only
             rights[inode] = right
-            if digest is None:
+            if kind == _COLLECTION:
                 found[inode] = of_collection(path.child(name))
         return rights
 
@@ -184,10 +190,11 @@ class _Listing:
 def _hrefs(nodes: Nodes, prefixes: dict[Inode | None, str]) -> list[str]:
     """The hrefs of nodes, each of which follows its parent; `prefixes` has those of collections, and gets new ones."""
     names = encoded_names(nodes.names)
-    if None in nodes.digests:
-        names = [name if digest else name + "/" for name, digest in zip(names, nodes.digests, strict=True)]
-        for inode, parent, name, digest in zip(nodes.inodes, nodes.parent_inodes, names, nodes.digests, strict=True):
-            if digest is None:
+    kinds = nodes.node_types
+    if _COLLECTION in kinds:
+        names = [name + "/" if kind == _COLLECTION else name for name, kind in zip(names, kinds, strict=True)]
+        for inode, parent, name, kind in zip(nodes.inodes, nodes.parent_inodes, names, kinds, strict=True):
+            if kind == _COLLECTION:
                 prefixes[inode] = prefixes[parent] + name
     return [prefixes[parent] + name for parent, name in zip(nodes.parent_inodes, names, strict=True)]
 
