@@ -117,25 +117,19 @@ class WorkerPool(ThreadPool):
     def _next(self) -> object:
         """What a thread is to serve next."""
         while True:
-            item = self.round.next(self._waiting) or self._counted(self._take())
+            item = self.round.next(self._waiting) or self._take()
+            self._taken += 1  # threads may lose a count to each other; it only has to show movement
             if item is _SHUTDOWNREQUEST:
                 self.round.leave()
             if item is not _CALL:
                 return item
+            self._has_called = False
 
     def _waiting(self) -> object | None:
-        if not self.qsize:
-            return None
         try:
-            return self._counted(self._queue.get_nowait())
+            return self._queue.get_nowait() if self.qsize else None
         except queue.Empty:  # another thread was faster
             return None
-
-    def _counted(self, item: object) -> object:
-        self._taken += 1  # threads may lose a count to each other; it only has to show movement
-        if item is _CALL:
-            self._has_called = False
-        return item
 
     def _call(self) -> None:
         """Wake a thread that has nothing to do, so that it looks whether anybody goes round; others come anyway."""
@@ -158,7 +152,7 @@ class WorkerPool(ThreadPool):
             if time.monotonic() < look_at:
                 continue
             look_at = time.monotonic() + LOOK_INTERVAL_S
-            waiting, taken = self.qsize, self._taken
+            waiting, taken = self.qsize + self.round.left_alone, self._taken
             if waiting and taken - taken_before < waiting_before:
                 self.grow(min(GROW_STEP, waiting))
             quiet_looks = quiet_looks + 1 if self.idle > len(self._threads) // 2 else 0

@@ -62,6 +62,11 @@ class Round:
         """Whether there is nobody to go round for."""
         return not self._members
 
+    @property
+    def left_alone(self) -> int:
+        """How many members wait because no thread is free to go round."""
+        return len(self._members) if self._leader == _NOBODY else 0
+
     # --- the thread that goes round -------------------------------------------------------------------------------
 
     def next(self, waiting: Callable[[], object | None]) -> object | None:

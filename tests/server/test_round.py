@@ -127,6 +127,15 @@ def test_round__client_that_takes_nothing_keeps_nobody_waiting() -> None:
             received += len(clients[0].recv(1 << 20))
 
 
+def test_round__clients_that_take_nothing_make_the_pool_grow() -> None:
+    options = replace(CALM, threads=2, threads_max=20, stall_timeout_s=60)
+    with served(Echo(), options) as live, at_work(live, 8) as clients:
+        for client in clients[1:]:
+            client.sendall(request("GET /large"))
+        for turn in range(3):
+            ask(clients[0], f"/{turn}")
+
+
 def test_round__half_a_head_is_waited_for_elsewhere() -> None:
     with served(Echo(), CALM) as live, at_work(live, 2) as clients:
         head = request("GET /late")
