@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import re
 from pathlib import Path
 
@@ -211,3 +212,21 @@ def test_page__cancels_a_large_upload_and_leaves_nothing(home: Page, server: Liv
     expect(home.locator(".list tbody a")).to_have_count(5)
     home.reload()
     expect(home.locator(".list tbody a")).to_have_count(5)
+
+
+@pytest.mark.parametrize("is_same", [False, True])
+def test_page__goes_on_only_with_what_the_file_begins_with(
+    home: Page, server: LiveServer, tmp_path: Path, is_same: bool
+) -> None:
+    file = tmp_path / "box"
+    file.write_bytes(random.Random(3).randbytes(17 << 20))  # noqa: S311  # content
+    os.utime(file, (1_700_000_000, 1_700_000_000))
+    begun = file.read_bytes()[: 8 << 20] if is_same else bytes(8 << 20)
+    part = f"/.upload-{17 << 20}-1700000000000-box.part"
+    assert server.request("PUT", part, begun).status == 201
+    sent: list[str] = []
+    home.on("request", lambda each: sent.append(each.method) if part in each.url else None)
+    home.locator("input[type=file]").first.set_input_files(file)
+    said(home, "1 file uploaded.")
+    assert content(server, "/box") == file.read_bytes()
+    assert ("PUT" in sent) is not is_same

@@ -118,6 +118,10 @@ export async function fileAt(href) {
   }
 }
 
+// The checksum of a file: eight hexadecimal digits.
+export const adler32Of = async (href) =>
+  (await send("PATCH", href, { "X-Recalculate-Hash": "ADLER32" })).headers.get("OC-Checksum").replace(/.*:/, "").toLowerCase();
+
 // A name in the folder that nothing has yet: "a (2).txt".
 export async function freeName(folder, name, slash = false) {
   const [, stem, end] = slash ? [0, name, ""] : name.match(/^(.+?)(\.[^.]*)?$/s);

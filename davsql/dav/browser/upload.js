@@ -21,6 +21,19 @@ async function isStored(href, file) {
   return found?.size === file.size && found.modified === stamp(file);
 }
 
+// The checksum of a file's first bytes (RFC 1950 8), as dav.adler32Of gives it.
+async function adler32(file, size) {
+  let [a, b] = [1, 0];
+  for (let at = 0; at < size; at += PIECE) {
+    const bytes = new Uint8Array(await file.slice(at, Math.min(at + PIECE, size)).arrayBuffer());
+    for (let start = 0; start < bytes.length; start += 4096) { // not longer, or the sums would lose digits
+      for (const each of bytes.subarray(start, start + 4096)) b += a += each;
+      [a, b] = [a % 65521, b % 65521];
+    }
+  }
+  return (b * 65536 + a).toString(16).padStart(8, "0");
+}
+
 export class Uploads {
   // ondone(folder): something has changed there.
   constructor(ondone) {
@@ -121,7 +134,7 @@ export class Uploads {
     job.part = null;
   }
 
-  // A file of its own, whose name tells which content it is: so it is found again after any pause, even when the same
+  // A file of its own, whose name tells which file it is of: so it is found again after any pause, even when the same
   // file is dropped here tomorrow. Very long names leave no room for it.
   partOf(job) {
     const name = `.upload-${job.size}-${job.file.lastModified}-${job.name}.part`;
@@ -132,6 +145,9 @@ export class Uploads {
   sendPieces(job, times) {
     return this.patiently(job, async () => {
       let at = (await dav.fileAt(job.part))?.size ?? 0;
+      // Programs can change a file and leave its size and time: what an earlier visit has sent is compared.
+      if (at && !job.isBegun && await dav.adler32Of(job.part) !== await adler32(job.file, at)) at = 0;
+      job.isBegun = true;
       for (; at < job.size; at = Math.min(at + PIECE, job.size)) {
         const end = Math.min(at + PIECE, job.size);
         const more = { ...times, "Content-Type": "application/x-sabredav-partialupdate", "X-Update-Range": `bytes=${at}-${end - 1}` };
