@@ -20,6 +20,11 @@ from davsql.store.transaction import translated
 
 CHECKPOINT_BYTES = 8 * 1024 * 1024  # in the WAL before a checkpoint is worth its fsync
 
+REMEDY = (
+    "What was copied into the file may be missing after a power cut; "
+    "once the disk works again, `davsql maintain vacuum` writes all of it anew"
+)
+
 _log = logging.getLogger(__name__)
 
 
@@ -108,7 +113,14 @@ class Checkpointer:
         if self._options.read_only:
             raise StoreReadOnly("this share is read-only")
         with self._lock, translated():
-            return self._connected().wal_checkpoint(mode=mode)
+            connection = self._connected()
+            try:
+                return connection.wal_checkpoint(mode=mode)
+            except apsw.IOError:
+                # What checkpoints before this one have copied need not be synced yet: SQLite syncs once the whole WAL
+                # is copied, and copies no page of it twice. Linux forgets what a sync could not write.
+                _log.error("%s: the disk failed during a checkpoint. %s", self._file, REMEDY)
+                raise
 
     def _connected(self) -> apsw.Connection:
         if self.is_closed:

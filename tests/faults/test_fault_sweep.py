@@ -11,7 +11,9 @@ import apsw
 import pytest
 
 from davsql.errors import StoreUnavailable
+from davsql.store import space
 from davsql.store.check import check
+from davsql.store.checkpointer import REMEDY
 from davsql.store.options import StoreOptions
 from davsql.store.store import Store
 from tests.faults.disk import MEMORY, Disk, Operation, injected, restore
@@ -67,9 +69,50 @@ def test_sync__that_failed_in_a_large_upload_takes_nothing_that_came_later(folde
         assert check(store, deep=True) == []
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_checkpoint__that_failed_is_made_good_by_a_vacuum(
+    folder: Path, seed: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk = Disk(f"sync-in-checkpoint-{seed}", seed)
+    left = folder / "left"
+    left.mkdir()
+    told = {f"/{number}": bytes([number]) * 3000 for number in range(20)}
+    try:
+        with (
+            disk.in_charge_of_folders(),
+            Store.open(folder / "s.db", StoreOptions(vfs=disk.vfs_name), create=True) as store,
+        ):
+            for path, data in told.items():
+                put(store, path, data)
+            with store.read() as tx:  # so that the checkpoint cannot copy all, and does not sync what it copies
+                assert tx.value("SELECT count(*) FROM nodes") == 1 + len(told)
+                put(store, "/last", b"")
+                copied = store.checkpoint()
+                assert copied[1] < copied[0]
+            disk.before = _fail_to_sync_the_database
+            with pytest.raises(StoreUnavailable):
+                store.checkpoint()
+            disk.before = lambda _operation: None
+            assert REMEDY in caplog.text
+            space.vacuum(store)
+            store.checkpoint()
+            put(store, "/later", b"")
+            restore(disk.cut(random.Random(seed)), left)  # noqa: S311
+    finally:
+        disk.unregister()
+    with Store.open(left / "s.db", StoreOptions()) as store:
+        assert tree(store) == {**told, "/last": b"", "/later": b""}
+        assert check(store, deep=True) == []
+
+
 def _fail_to_sync(operation: Operation) -> None:
     if operation.kind == "sync":
         raise injected(apsw.IOError, apsw.SQLITE_IOERR_FSYNC, operation)
+
+
+def _fail_to_sync_the_database(operation: Operation) -> None:
+    if operation.file.endswith(".db"):
+        _fail_to_sync(operation)
 
 
 @cache
