@@ -44,7 +44,7 @@ WORK: dict[str, Work] = {
     "quick-check": _task(tasks.QuickCheck()),
     "integrity-check": _task(tasks.IntegrityCheck(0)),
     "scrub": _task(tasks.Scrub(0, UNLIMITED_BYTES_PER_S)),
-    "incremental-vacuum": _task(tasks.IncrementalVacuum(0)),
+    "incremental-vacuum": _task(tasks.IncrementalVacuum(0, pause=1.0)),  # somebody waits for it
     "vacuum": _task(tasks.FullVacuum("")),
 }
 

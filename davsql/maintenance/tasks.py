@@ -40,7 +40,7 @@ SCRUB_BATCH_CHUNKS = 16
 SCRUB_NOTE_EVERY_S = 10.0
 VACUUM_STEP_PAGES = 256
 VACUUM_STEP_S = 0.03  # of the writer; after a longer step the next one is half as large
-VACUUM_PAUSE = 4  # times as long as a step took, before the next one
+VACUUM_PAUSE = 19  # times as long as a step took, before the next one: a twentieth of a processor at most
 VACUUM_FREE_SHARE = 0.25  # a full VACUUM is worth it above this
 
 OPTIMIZE_FROM_INODES = 10_000  # ever made
@@ -131,6 +131,7 @@ class IncrementalVacuum(Task):
     """Give free pages back when more than `keep_bytes` of them lie in the file; some are kept for what comes next."""
 
     keep_bytes: int
+    pause: float = VACUUM_PAUSE
     name = "incremental_vacuum"
     slice_s = 60.0
 
@@ -155,7 +156,7 @@ class IncrementalVacuum(Task):
                 most = max(1, most // 2)
             elif took_s < VACUUM_STEP_S / 4:
                 most = min(2 * most, VACUUM_STEP_PAGES)
-            time.sleep(min(VACUUM_PAUSE * took_s, 1.0))
+            time.sleep(min(self.pause * took_s, 1.0))
         return f"{(found.free_count - left) * found.page_size >> 20} MiB given back"
 
 

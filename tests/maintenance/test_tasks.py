@@ -237,12 +237,27 @@ def test_incremental_vacuum__works_in_short_steps_and_stops_between_them(
 
     free_pages = space.free_pages
     monkeypatch.setattr(space, "free_pages", free)
-    tasks.IncrementalVacuum(0).run(store, lambda: len(asked) == 3)
+    tasks.IncrementalVacuum(0, pause=0.0).run(store, lambda: len(asked) == 3)
     assert len(asked) == 3
     assert asked[0] == max(asked) == tasks.VACUUM_STEP_PAGES
-    tasks.IncrementalVacuum(0).run(store, never)
+    tasks.IncrementalVacuum(0, pause=0.0).run(store, never)
     with store.read() as tx:
         assert space.pages(tx).free_count == 0
+
+
+def test_incremental_vacuum__leaves_the_writer_to_others_most_of_the_time(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, "/big", different_chunks(4))
+    store.delete(at("/big"))
+    collect_garbage(store, grace_s=-1, upload_expiry_s=0)
+    pauses: list[float] = []
+    seconds = itertools.count(0.0, 0.01)  # each look at the clock takes that long, so a step does
+    clock = SimpleNamespace(monotonic=lambda: next(seconds), sleep=pauses.append, time_ns=time.time_ns)
+    monkeypatch.setattr(tasks, "time", clock)
+    tasks.IncrementalVacuum(0).run(store, never)
+    assert pauses
+    assert min(pauses) == pytest.approx(0.19)
 
 
 def test_incremental_vacuum__lets_other_tasks_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
