@@ -112,7 +112,7 @@ def _rclone(bench: Bench, *arguments: str) -> str:
         timeout=SYNC_TIMEOUT_S,
     )
     if done.returncode != 0:
-        raise Wrong(f"rclone: {done.stderr.strip()[-200:]}")
+        raise Wrong("rclone: " + " ".join(done.stderr.split())[:200])
     return done.stdout
 
 
