@@ -210,9 +210,7 @@ def test_scrub__keeps_to_its_rate(store: Store, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_incremental_vacuum__gives_free_pages_back_and_keeps_some(store: Store) -> None:
-    put(store, "/big", different_chunks(80))
-    store.delete(at("/big"))
-    collect_garbage(store, grace_s=-1, upload_expiry_s=0)
+    free_chunks(store, 80)
     keep_bytes = 2 * 1024 * 1024
     task = tasks.IncrementalVacuum(keep_bytes)
     assert task.is_due(store, None)
@@ -223,12 +221,16 @@ def test_incremental_vacuum__gives_free_pages_back_and_keeps_some(store: Store) 
     assert not task.is_due(store, None)
 
 
+def free_chunks(store: Store, number: int) -> None:
+    put(store, "/big", different_chunks(number))
+    store.delete(at("/big"))
+    collect_garbage(store, grace_s=-1, upload_expiry_s=0)
+
+
 def test_incremental_vacuum__works_in_short_steps_and_stops_between_them(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put(store, "/big", different_chunks(80))
-    store.delete(at("/big"))
-    collect_garbage(store, grace_s=-1, upload_expiry_s=0)
+    free_chunks(store, 80)
     asked: list[int] = []
 
     def free(tx: WriteTx, limit: int) -> int:
@@ -248,9 +250,7 @@ def test_incremental_vacuum__works_in_short_steps_and_stops_between_them(
 def test_incremental_vacuum__leaves_the_writer_to_others_most_of_the_time(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put(store, "/big", different_chunks(4))
-    store.delete(at("/big"))
-    collect_garbage(store, grace_s=-1, upload_expiry_s=0)
+    free_chunks(store, 4)
     pauses: list[float] = []
     seconds = itertools.count(0.0, 0.01)  # each look at the clock takes that long, so a step does
     clock = SimpleNamespace(monotonic=lambda: next(seconds), sleep=pauses.append, time_ns=time.time_ns)
@@ -261,9 +261,7 @@ def test_incremental_vacuum__leaves_the_writer_to_others_most_of_the_time(
 
 
 def test_incremental_vacuum__lets_other_tasks_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    put(store, "/big", different_chunks(4))
-    store.delete(at("/big"))
-    collect_garbage(store, grace_s=-1, upload_expiry_s=0)
+    free_chunks(store, 4)
     seconds = itertools.count(0.0, 10.0)
     monkeypatch.setattr(thread, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
     monkeypatch.setattr(tasks, "VACUUM_STEP_PAGES", 1)
